@@ -1,0 +1,235 @@
+"""The errors that the gateway can answer with.
+
+One class per kind of trouble, one `Reason` per cause. `gateway.rpc.errors` maps classes to gRPC codes; clients rebuild their
+exceptions from the reason. A message is for people: it says what is wrong and what to do, and never carries a secret.
+
+    GatewayError
+    ├── InvalidArgument      the request is wrong, whatever the state of the system
+    ├── Unauthenticated      no valid credentials
+    ├── PermissionDenied     valid credentials, not allowed
+    ├── NotFound             no such thing, or none that the caller may see
+    ├── AlreadyExists        a request id was used for something else
+    ├── FailedPrecondition   right request, wrong state
+    ├── Aborted              somebody else was faster
+    ├── OutOfRange           beyond what exists
+    ├── ResourceExhausted    a limit is reached
+    ├── Unavailable          try again later
+    ├── Unimplemented        this server, or this backend, does not do that
+    └── Internal             a bug
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class Reason(StrEnum):
+    """Machine-readable cause of an error: the `ErrorInfo.reason` on the wire."""
+
+    INVALID_FIELD = "INVALID_FIELD"
+    """A field of the request has a wrong value."""
+    INVALID_PROGRAM = "INVALID_PROGRAM"
+    """A program cannot be read, or the backend cannot run it."""
+    UNSUPPORTED_OPTION = "UNSUPPORTED_OPTION"
+    """The backend cannot do what an option asks for."""
+    INVALID_PAGE_TOKEN = "INVALID_PAGE_TOKEN"
+    """A page token is broken, or was made for other arguments."""
+    INVALID_RESUME_TOKEN = "INVALID_RESUME_TOKEN"
+    """A resume token is broken."""
+    API_KEY_MISSING = "API_KEY_MISSING"
+    """The call carries no API key."""
+    API_KEY_INVALID = "API_KEY_INVALID"
+    """The API key is not known."""
+    ROLE_MISSING = "ROLE_MISSING"
+    """The caller lacks the role for this call."""
+    JOB_NOT_FOUND = "JOB_NOT_FOUND"
+    """No such job."""
+    BACKEND_NOT_FOUND = "BACKEND_NOT_FOUND"
+    """No such backend."""
+    ACCOUNT_NOT_FOUND = "ACCOUNT_NOT_FOUND"
+    """No such account."""
+    REQUEST_ID_REUSED = "REQUEST_ID_REUSED"
+    """The request id was used for a different request."""
+    JOB_FINAL = "JOB_FINAL"
+    """The job is in a final status."""
+    JOB_NOT_FINAL = "JOB_NOT_FINAL"
+    """The job is not in a final status."""
+    RESULT_NOT_READY = "RESULT_NOT_READY"
+    """The job is not done yet."""
+    RESULT_ABSENT = "RESULT_ABSENT"
+    """The job ended without a result."""
+    RESULT_TOO_LARGE = "RESULT_TOO_LARGE"
+    """The result does not fit into one message."""
+    ETAG_MISMATCH = "ETAG_MISMATCH"
+    """The job changed since the etag was read."""
+    OFFSET_BEYOND_END = "OFFSET_BEYOND_END"
+    """A download was asked to begin behind the end."""
+    HISTORY_COMPACTED = "HISTORY_COMPACTED"
+    """The history after the resume token is no longer kept."""
+    QUEUE_FULL = "QUEUE_FULL"
+    """The backend takes no more jobs for now."""
+    TOO_MANY_STREAMS = "TOO_MANY_STREAMS"
+    """The server has no room for another stream."""
+    SERVER_STOPPING = "SERVER_STOPPING"
+    """The server is about to stop."""
+    PROVIDER_UNAVAILABLE = "PROVIDER_UNAVAILABLE"
+    """The provider cannot be reached."""
+    BACKEND_NOT_OPERATIONAL = "BACKEND_NOT_OPERATIONAL"
+    """The backend takes no jobs now."""
+    WORKER_CRASHED = "WORKER_CRASHED"
+    """The process that worked on the program died."""
+    TIME_LIMIT_EXCEEDED = "TIME_LIMIT_EXCEEDED"
+    """The work took longer than allowed."""
+    MEMORY_LIMIT_EXCEEDED = "MEMORY_LIMIT_EXCEEDED"
+    """The work needs more memory than allowed."""
+    PROVIDER_ERROR = "PROVIDER_ERROR"
+    """The provider reports an error of the job."""
+    CANCELLED_BY_CALLER = "CANCELLED_BY_CALLER"
+    """A caller cancelled the job."""
+    RPC_NOT_IMPLEMENTED = "RPC_NOT_IMPLEMENTED"
+    """The server does not have this RPC yet."""
+    INTERNAL = "INTERNAL"
+    """A bug of the gateway."""
+
+
+@dataclass(frozen=True, slots=True)
+class FieldViolation:
+    """What is wrong with one field of a request."""
+
+    field: str
+    """Path of the field in the request message, such as `options.shots` or `program.openqasm.circuits[0].source`."""
+    description: str
+    """What is wrong and what would be right."""
+
+
+class GatewayError(Exception):
+    """Base of all errors that a caller is meant to see.
+
+    Args:
+        message: One or two sentences for people.
+        reason: Machine-readable cause.
+        metadata: Values of the message, by name, for programs.
+        violations: Fields of the request that are wrong.
+        retry_after: Seconds after which the call may be repeated; None if repeating does not help.
+    """
+
+    default_reason = Reason.INTERNAL
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        reason: Reason | None = None,
+        metadata: Mapping[str, str] | None = None,
+        violations: Sequence[FieldViolation] = (),
+        retry_after: float | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.message = message
+        self.reason = reason or self.default_reason
+        self.metadata = dict(metadata or {})
+        self.violations = tuple(violations)
+        self.retry_after = retry_after
+
+
+class InvalidArgument(GatewayError):
+    """The request is wrong, whatever the state of the system."""
+
+    default_reason = Reason.INVALID_FIELD
+
+    @classmethod
+    def field(cls, field: str, description: str, *, reason: Reason | None = None) -> InvalidArgument:
+        """Make the error for one wrong field."""
+        return cls(f"{field}: {description}", reason=reason, violations=[FieldViolation(field, description)])
+
+
+class Unauthenticated(GatewayError):
+    """The call carries no valid credentials."""
+
+    default_reason = Reason.API_KEY_INVALID
+
+
+class PermissionDenied(GatewayError):
+    """The caller is known and is not allowed to do this."""
+
+    default_reason = Reason.ROLE_MISSING
+
+
+class NotFound(GatewayError):
+    """There is no such thing, or none that the caller may see."""
+
+    default_reason = Reason.JOB_NOT_FOUND
+
+    @classmethod
+    def job(cls, job_id: str) -> NotFound:
+        """Make the error for a job: the same words whether it is absent or somebody else's."""
+        return cls(f"There is no job {job_id!r}.", reason=Reason.JOB_NOT_FOUND, metadata={"job": job_id})
+
+    @classmethod
+    def backend(cls, backend: str) -> NotFound:
+        """Make the error for a backend."""
+        return cls(
+            f"There is no backend {backend!r}. ListBackends tells which there are.",
+            reason=Reason.BACKEND_NOT_FOUND,
+            metadata={"backend": backend},
+        )
+
+
+class AlreadyExists(GatewayError):
+    """A request id was used for something else."""
+
+    default_reason = Reason.REQUEST_ID_REUSED
+
+
+class FailedPrecondition(GatewayError):
+    """The request is right, the state is wrong."""
+
+    default_reason = Reason.JOB_FINAL
+
+
+class Aborted(GatewayError):
+    """Somebody else was faster: read again, then decide."""
+
+    default_reason = Reason.ETAG_MISMATCH
+
+
+class OutOfRange(GatewayError):
+    """The request points beyond what exists."""
+
+    default_reason = Reason.OFFSET_BEYOND_END
+
+
+class ResourceExhausted(GatewayError):
+    """A limit is reached."""
+
+    default_reason = Reason.QUEUE_FULL
+
+
+class Unavailable(GatewayError):
+    """Something is away for the moment."""
+
+    default_reason = Reason.PROVIDER_UNAVAILABLE
+
+
+class Unimplemented(GatewayError):
+    """This server does not do that."""
+
+    default_reason = Reason.RPC_NOT_IMPLEMENTED
+
+
+class Internal(GatewayError):
+    """A bug of the gateway."""
+
+    default_reason = Reason.INTERNAL
+
+
+class WorkerFailure(GatewayError):
+    """The process that worked on a program died, or ran over a limit.
+
+    Its reason is WORKER_CRASHED, TIME_LIMIT_EXCEEDED or MEMORY_LIMIT_EXCEEDED. During a run it makes the job ERROR; while a
+    program is being read, the caller gets it as INVALID_ARGUMENT or RESOURCE_EXHAUSTED by `gateway.rpc.errors`.
+    """
+
+    default_reason = Reason.WORKER_CRASHED

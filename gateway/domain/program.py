@@ -1,0 +1,51 @@
+"""A program on its way from a caller to a provider.
+
+Two messages of the contract travel through the gateway as opaque bytes, because nothing between their ends has a reason to read
+them: a program is a serialised `qgateway.v1.Program` from the caller to the worker that reads it, and a result is a serialised
+`qgateway.v1.JobResult` from the worker or provider that makes it to the caller. Neither has a twin here.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from gateway.domain.backend import Backend
+from gateway.domain.job import ProgramSummary, RunOptions
+
+
+@dataclass(frozen=True, slots=True)
+class PreparedProgram:
+    """A program that was read, checked, bound and, where asked for, transpiled."""
+
+    summary: ProgramSummary
+    circuits: bytes
+    """The experiments in a form that only workers read (QPY of bound circuits, in the order of the results)."""
+    dynamic: bool
+    """Whether any circuit has control flow."""
+
+
+class ProgramReader(Protocol):
+    """Reads untrusted programs, away from the server's process."""
+
+    async def prepare(self, program: bytes, backend: Backend, options: RunOptions) -> PreparedProgram:
+        """Read, check, bind and transpile a program.
+
+        Args:
+            program: Serialised `qgateway.v1.Program`, as the caller sent it.
+            backend: The backend that is to run it: its width, number of circuits and instruction set are checked.
+            options: `transpile` and `dynamic` matter here.
+
+        Raises:
+            InvalidArgument: The program is wrong; the violations name field and line.
+            WorkerFailure: Reading it took too long, too much memory, or crashed the reader.
+        """
+
+    async def select_result(
+        self, result: bytes, experiments: tuple[int, ...], *, include_counts: bool, omit_shots: bool
+    ) -> bytes:
+        """Return a serialised `JobResult` with some experiments (empty: all), with counts, or without shots, as asked for.
+
+        Raises:
+            InvalidArgument: An experiment does not exist; the violation names `experiments`.
+        """

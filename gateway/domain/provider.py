@@ -1,0 +1,185 @@
+"""What the gateway asks of a quantum provider.
+
+A `Provider` is one account at one vendor. All methods are coroutines that never block the event loop: an implementation built on
+a blocking library runs it in a bounded thread pool of its own. Third parties register theirs under the entry-point group
+`qgateway.providers`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from typing import Protocol
+
+from gateway.domain.backend import Backend, BackendProperties, BackendStatus
+from gateway.domain.job import JobFailure, JobStatus, RunOptions
+from gateway.domain.program import PreparedProgram
+
+
+class Capability(StrEnum):
+    """What a provider can do beyond submit, poll, cancel and fetch."""
+
+    PUSH = "PUSH"
+    """It tells of changes through `updates`, and need not be polled."""
+    VOLATILE = "VOLATILE"
+    """It forgets its jobs when the server stops; they are submitted again."""
+    RAW_PROGRAMS = "RAW_PROGRAMS"
+    """It runs programs of its own definition."""
+    SESSIONS = "SESSIONS"
+    """It has sessions."""
+
+
+class Health(StrEnum):
+    """How an account is."""
+
+    SERVING = "SERVING"
+    DEGRADED = "DEGRADED"
+    NOT_SERVING = "NOT_SERVING"
+
+
+@dataclass(frozen=True, slots=True)
+class AccountHealth:
+    """How an account is, since when, and one sentence on it."""
+
+    health: Health
+    message: str
+    since: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class QueuePlace:
+    """Place in a provider's queue. `position` is 0 for the next to run."""
+
+    position: int | None = None
+    estimated_start: datetime | None = None
+    estimated_completion: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ProviderSubmission:
+    """What a provider gets to run."""
+
+    marker: str
+    """Unique per job and never shown to callers; `find` looks jobs up by it."""
+    backend: str
+    program: PreparedProgram
+    options: RunOptions
+    job_name: str
+    """Resource name of the job, for the result."""
+    tags: tuple[str, ...] = ()
+    session: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ProviderUpdate:
+    """What a provider tells of one of its jobs."""
+
+    provider_job_id: str
+    status: JobStatus
+    provider_status: str
+    """The provider's own word."""
+    at: datetime
+    failure: JobFailure | None = None
+    """Set in ERROR and CANCELLED."""
+    charged_seconds: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ProviderMetrics:
+    """What a provider reports of a job beyond its status."""
+
+    queue: QueuePlace | None = None
+    values: Mapping[str, str] = field(default_factory=dict)
+
+
+class Provider(Protocol):
+    """One account at one vendor."""
+
+    @property
+    def account(self) -> str:
+        """Name of the account."""
+
+    @property
+    def kind(self) -> str:
+        """Kind of provider, such as `local`."""
+
+    @property
+    def description(self) -> str:
+        """What the account is for, for people."""
+
+    @property
+    def capabilities(self) -> frozenset[Capability]:
+        """What it can do beyond the basics."""
+
+    async def start(self) -> None:
+        """Begin to work. Called once, before anything else."""
+
+    async def close(self) -> None:
+        """Stop, and release every process, thread and connection. Work upstream goes on."""
+
+    def health(self) -> AccountHealth:
+        """Return how the account is, from memory."""
+
+    async def backends(self) -> tuple[Backend, ...]:
+        """Return all backends."""
+
+    async def backend(self, name: str) -> Backend:
+        """Return one backend.
+
+        Raises:
+            NotFound: There is none of that name.
+        """
+
+    async def backend_status(self, name: str) -> BackendStatus:
+        """Return whether a backend takes jobs, and how many wait."""
+
+    async def properties(self, name: str, at: datetime | None) -> BackendProperties | None:
+        """Return the calibration as of a time (None: now), or None where the backend has none."""
+
+    def check_options(self, backend: Backend, options: RunOptions) -> None:
+        """Refuse what the backend cannot do.
+
+        Raises:
+            InvalidArgument: Names the option as `options.NAME`.
+        """
+
+    async def submit(self, submission: ProviderSubmission) -> ProviderUpdate:
+        """Hand a job over. Returns what the provider says of it: its id and first status.
+
+        Raises:
+            InvalidArgument: The provider refuses the job for good.
+            ResourceExhausted: It takes no more jobs for now.
+            Unavailable: It cannot be reached; whether it has the job is not known.
+        """
+
+    async def find(self, marker: str) -> tuple[str, ...]:
+        """Return the ids of the provider's jobs that bear a marker."""
+
+    async def poll(self, provider_job_ids: tuple[str, ...]) -> tuple[ProviderUpdate, ...]:
+        """Return what is known of some jobs. A job that the provider does not know is left out."""
+
+    def updates(self) -> AsyncIterator[ProviderUpdate]:
+        """Yield changes as they happen, for as long as the provider lives. Only with PUSH. One consumer."""
+
+    async def fetch_result(self, provider_job_id: str) -> bytes:
+        """Return the result of a DONE job as a serialised `qgateway.v1.JobResult`."""
+
+    async def forget(self, provider_job_id: str) -> None:
+        """Release what the provider keeps of a final job whose result is stored. Unknown ids are ignored."""
+
+    async def queue_place(self, provider_job_id: str) -> QueuePlace | None:
+        """Return a job's place in the queue, or None if it is not queued or not known."""
+
+    async def metrics(self, provider_job_id: str) -> ProviderMetrics:
+        """Return what else is known of a job. Empty for an unknown id."""
+
+    async def logs(self, provider_job_id: str) -> str:
+        """Return the log of a job; empty if there is none."""
+
+    async def cancel(self, provider_job_id: str) -> ProviderUpdate:
+        """Ask for cancellation, and return what the provider says of the job after that."""
+
+    async def set_tags(self, provider_job_id: str, tags: tuple[str, ...]) -> None:
+        """Replace the tags of a job upstream, where the provider has tags."""
