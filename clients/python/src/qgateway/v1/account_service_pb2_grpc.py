@@ -5,7 +5,7 @@ import warnings
 
 from qgateway.v1 import account_service_pb2 as qgateway_dot_v1_dot_account__service__pb2
 
-GRPC_GENERATED_VERSION = '1.85.1'
+GRPC_GENERATED_VERSION = '1.80.0'
 GRPC_VERSION = grpc.__version__
 _version_not_supported = False
 
@@ -25,7 +25,7 @@ if _version_not_supported:
     )
 
 
-class AccountServiceStub:
+class AccountServiceStub(object):
     """Read the caller's accounts and what was used.
     """
 
@@ -47,7 +47,7 @@ class AccountServiceStub:
                 _registered_method=True)
 
 
-class AccountServiceServicer:
+class AccountServiceServicer(object):
     """Read the caller's accounts and what was used.
     """
 
@@ -86,7 +86,7 @@ def add_AccountServiceServicer_to_server(servicer, server):
 
 
  # This class is part of an EXPERIMENTAL API.
-class AccountService:
+class AccountService(object):
     """Read the caller's accounts and what was used.
     """
 

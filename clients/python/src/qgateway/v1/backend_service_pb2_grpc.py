@@ -5,7 +5,7 @@ import warnings
 
 from qgateway.v1 import backend_service_pb2 as qgateway_dot_v1_dot_backend__service__pb2
 
-GRPC_GENERATED_VERSION = '1.85.1'
+GRPC_GENERATED_VERSION = '1.80.0'
 GRPC_VERSION = grpc.__version__
 _version_not_supported = False
 
@@ -25,7 +25,7 @@ if _version_not_supported:
     )
 
 
-class BackendServiceStub:
+class BackendServiceStub(object):
     """Read what machines there are and how they are.
     """
 
@@ -52,7 +52,7 @@ class BackendServiceStub:
                 _registered_method=True)
 
 
-class BackendServiceServicer:
+class BackendServiceServicer(object):
     """Read what machines there are and how they are.
     """
 
@@ -103,7 +103,7 @@ def add_BackendServiceServicer_to_server(servicer, server):
 
 
  # This class is part of an EXPERIMENTAL API.
-class BackendService:
+class BackendService(object):
     """Read what machines there are and how they are.
     """
 
