@@ -1,0 +1,165 @@
+"""The connection to a gateway for asyncio: the twin of `qgateway._connection`."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Iterable
+from typing import Any, Self, TypeVar, cast
+
+from qgateway._channel import call_metadata, channel_credentials, channel_options, stamp_request_id
+from qgateway._errors import GatewayCallError, RpcFailure
+from qgateway._settings import ConnectionSettings
+
+import grpc.aio  # isort: skip  (after _channel, which prepares it)
+
+from qgateway.v1 import (
+    account_service_pb2_grpc,
+    admin_service_pb2_grpc,
+    backend_service_pb2_grpc,
+    job_service_pb2_grpc,
+    server_service_pb2,
+    server_service_pb2_grpc,
+    session_service_pb2_grpc,
+)
+
+Request = TypeVar("Request")
+Response = TypeVar("Response")
+
+
+class _Channel:
+    """A gRPC channel of one event loop, with the stubs on it."""
+
+    def __init__(self, settings: ConnectionSettings) -> None:
+        self.process = os.getpid()
+        self.loop = asyncio.get_running_loop()
+        credentials = channel_credentials(settings)
+        options = channel_options(settings)
+        if credentials is None:
+            self.channel = grpc.aio.insecure_channel(settings.target, options)
+        else:
+            self.channel = grpc.aio.secure_channel(settings.target, credentials, options)
+        self.jobs = job_service_pb2_grpc.JobServiceStub(self.channel)
+        self.backends = backend_service_pb2_grpc.BackendServiceStub(self.channel)
+        self.sessions = session_service_pb2_grpc.SessionServiceStub(self.channel)
+        self.accounts = account_service_pb2_grpc.AccountServiceStub(self.channel)
+        self.admin = admin_service_pb2_grpc.AdminServiceStub(self.channel)
+        self.server = server_service_pb2_grpc.ServerServiceStub(self.channel)
+
+    def usable(self) -> bool:
+        """True in the process and the event loop that made the channel."""
+        return self.process == os.getpid() and self.loop is asyncio.get_running_loop()
+
+
+class AioConnection:
+    """A connection to a gateway, for one event loop.
+
+    Nothing is connected before the first call. A connection can be pickled and copied: what travels is its settings,
+    without the API key (see `ApiKey`).
+
+    Args:
+        settings: Where the gateway is and how to get in.
+    """
+
+    def __init__(self, settings: ConnectionSettings) -> None:
+        self.settings = settings
+        # The last is in use; those before belong to another process or loop and are left alone.
+        self._channels: list[_Channel] = []
+        self._server_info: server_service_pb2.ServerInfo | None = None
+        self._closed = False
+
+    @property
+    def jobs(self) -> job_service_pb2_grpc.JobServiceAsyncStub:
+        """Stub of `JobService`."""
+        return self._opened().jobs
+
+    @property
+    def backends(self) -> backend_service_pb2_grpc.BackendServiceAsyncStub:
+        """Stub of `BackendService`."""
+        return self._opened().backends
+
+    @property
+    def sessions(self) -> session_service_pb2_grpc.SessionServiceAsyncStub:
+        """Stub of `SessionService`."""
+        return self._opened().sessions
+
+    @property
+    def accounts(self) -> account_service_pb2_grpc.AccountServiceAsyncStub:
+        """Stub of `AccountService`."""
+        return self._opened().accounts
+
+    @property
+    def admin(self) -> admin_service_pb2_grpc.AdminServiceAsyncStub:
+        """Stub of `AdminService`."""
+        return self._opened().admin
+
+    @property
+    def server(self) -> server_service_pb2_grpc.ServerServiceAsyncStub:
+        """Stub of `ServerService`."""
+        return self._opened().server
+
+    async def call(
+        self,
+        method: grpc.aio.UnaryUnaryMultiCallable[Request, Response],
+        request: Request,
+        timeout: float | None = None,  # noqa: ASYNC109 - becomes the deadline of the call
+        job_id: str | None = None,
+    ) -> Response:
+        """Make a unary call; arguments, repeats and errors are those of `Connection.call`."""
+        stamp_request_id(request)
+        deadline = self.settings.timeout if timeout is None else timeout
+        try:
+            return await method(request, timeout=deadline, metadata=call_metadata(self.settings))
+        except grpc.RpcError as error:
+            raise self.error(error, job_id) from None
+
+    async def call_with_stream(self, method: Any, requests: Iterable[Any], timeout: float) -> Any:  # noqa: ASYNC109
+        """Make a call that sends a stream of requests; see `Connection.call_with_stream`."""
+        try:
+            return await method(iter(requests), timeout=timeout, metadata=call_metadata(self.settings))
+        except grpc.RpcError as error:
+            raise self.error(error) from None
+
+    def open_stream(self, method: grpc.aio.UnaryStreamMultiCallable[Request, Response], request: Request) -> Any:
+        """Start a call that is answered with a stream; return the call, with `read()` and `cancel()`."""
+        return method(request, metadata=call_metadata(self.settings))
+
+    def error(self, error: grpc.RpcError, job_id: str | None = None) -> GatewayCallError:
+        """Return the `GatewayCallError` for an error that grpc raised."""
+        return GatewayCallError.from_rpc_error(cast("RpcFailure", error), job_id=job_id, target=self.settings.target)
+
+    async def server_info(self) -> server_service_pb2.ServerInfo:
+        """Return what the server is and what its limits are. Read once per connection.
+
+        Raises:
+            GatewayCallError: The server did not answer.
+        """
+        if self._server_info is None:
+            request = server_service_pb2.GetServerInfoRequest()
+            self._server_info = (await self.call(self.server.GetServerInfo, request)).info
+        return self._server_info
+
+    async def close(self) -> None:
+        """End the connection and the calls under way on it. It cannot be used afterwards."""
+        self._closed = True
+        if self._channels and self._channels[-1].usable():
+            await self._channels.pop().channel.close()
+
+    def _opened(self) -> _Channel:
+        if self._closed:
+            raise RuntimeError("The connection is closed. Make a new one.")
+        if not self._channels or not self._channels[-1].usable():
+            self._channels.append(_Channel(self.settings))
+        return self._channels[-1]
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *exc_info: object) -> None:
+        await self.close()
+
+    def __repr__(self) -> str:
+        return f"<AioConnection({self.settings.target!r})>"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.settings,)

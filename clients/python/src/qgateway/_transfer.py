@@ -1,0 +1,258 @@
+"""Moving what does not fit into one message: results and programs down, programs up.
+
+`Download` holds the rules and does no I/O; the functions here drive it over grpc, those of `qgateway._aio_transfer`
+over grpc.aio.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, BinaryIO
+
+from qgateway._connection import Connection
+from qgateway._errors import ErrorDetails, GatewayCallError
+from qgateway._resume import Backoff, Watchdog, silent_stream
+from qgateway.v1 import job_service_pb2
+
+import grpc  # isort: skip  (after _connection, which prepares it)
+
+LONGEST_SILENCE = 60.0
+"""Seconds without a chunk after which a download is taken up again on a new stream."""
+MAX_FAILURES = 6
+"""How often in a row a transfer may break, without a byte between, before it is given up."""
+_SLOWEST_UPLOAD = 256 * 1024
+"""Bytes a second that an upload is given time for."""
+DEFAULT_CHUNK = 1024 * 1024
+"""Bytes of a chunk of an upload, where the server names none."""
+
+Progress = Callable[[int, int], None]
+"""Called with the bytes done and the total, after each chunk."""
+
+
+@dataclass(frozen=True, slots=True)
+class Blob:
+    """A kind of thing that can be downloaded."""
+
+    method: str
+    """Name of the method of `JobService` that streams it."""
+    request: type[job_service_pb2.DownloadJobResultRequest | job_service_pb2.DownloadJobProgramRequest]
+    """Its request message."""
+
+
+RESULT = Blob("DownloadJobResult", job_service_pb2.DownloadJobResultRequest)
+PROGRAM = Blob("DownloadJobProgram", job_service_pb2.DownloadJobProgramRequest)
+
+
+class Download:
+    """What a download knows: how far it is, what the whole must look like, when to go on after a cut. No I/O.
+
+    Args:
+        blob: What is downloaded.
+        name: Resource name of the job.
+        target: Address of the gateway, for errors.
+        progress: Called after each chunk.
+    """
+
+    def __init__(self, blob: Blob, name: str, target: str, progress: Progress | None) -> None:
+        self.name = name
+        self.job_id = name.rpartition("/")[2]
+        self.complete = False
+        """True when every byte is there and the checksum is right."""
+        self._blob = blob
+        self._target = target
+        self._progress = progress
+        self._done = 0
+        self._total: int | None = None
+        self._sha256 = b""
+        self._hash = hashlib.sha256()
+        self._backoff = Backoff()
+        self._failures = 0
+
+    def request(self) -> Any:
+        """Return the request for the bytes that are missing."""
+        return self._blob.request(name=self.name, offset=self._done)
+
+    def received(self, chunk: Any) -> bytes:
+        """Take a chunk in; return its bytes, to be written.
+
+        Raises:
+            GatewayCallError: DATA_LOSS, if it does not fit with what came before.
+        """
+        if chunk.sha256:
+            if self._total is not None and (chunk.total_size_bytes, chunk.sha256) != (self._total, self._sha256):
+                raise self._corrupt("another blob than the one that was begun")
+            self._total, self._sha256 = chunk.total_size_bytes, chunk.sha256
+        if self._total is None:
+            raise self._corrupt("a first chunk without size and checksum")
+        data: bytes = chunk.data
+        self._done += len(data)
+        if self._done > self._total:
+            raise self._corrupt(f"more than the {self._total} bytes announced")
+        self._hash.update(data)
+        if data:
+            self._failures = 0
+            self._backoff.progress()
+        if self._progress:
+            self._progress(self._done, self._total)
+        return data
+
+    def ended(self) -> None:
+        """Take in that the server ended the stream with OK, and check the whole.
+
+        Raises:
+            GatewayCallError: DATA_LOSS, if size or checksum are wrong.
+        """
+        if self._done != self._total:
+            raise self._corrupt(f"{self._done} bytes instead of {self._total}")
+        if self._hash.digest() != self._sha256:
+            raise self._corrupt("bytes that do not match their SHA-256")
+        self.complete = True
+
+    def interrupted(self, error: GatewayCallError) -> float:
+        """Take in that the stream broke; return the seconds to wait before the next one.
+
+        Raises:
+            GatewayCallError: The error itself, if a new stream does not help; DATA_LOSS as `ended()`.
+        """
+        if error.code == "DATA_LOSS":
+            raise error
+        if self._done == self._total:
+            self.ended()
+            return 0.0
+        self._failures += 1
+        if self._failures > MAX_FAILURES:
+            raise error
+        return self._backoff.delay_after(error)
+
+    def silent(self) -> GatewayCallError:
+        """Return the error for a stream on which no chunk came in time."""
+        return silent_stream(LONGEST_SILENCE, job_id=self.job_id, target=self._target)
+
+    def _corrupt(self, what: str) -> GatewayCallError:
+        return GatewayCallError(
+            f"{self._blob.method} of job {self.job_id} brought {what}.",
+            code="DATA_LOSS",
+            details=ErrorDetails(reason="DOWNLOAD_CORRUPT"),
+            job_id=self.job_id,
+            target=self._target,
+        )
+
+
+def download_result(connection: Connection, name: str, *, progress: Progress | None = None) -> bytes:
+    """Download the result of a job: a serialised `qgateway.v1.JobResult`.
+
+    A download that is cut goes on where it stopped. Size and SHA-256 are checked.
+
+    Args:
+        connection: The connection.
+        name: Resource name of the job, `jobs/{job}`.
+        progress: Called with the bytes done and the total, after each chunk.
+
+    Raises:
+        GatewayCallError: The gateway refuses (such as RESULT_NOT_READY), cannot be reached any more, or what came is
+            damaged (DATA_LOSS).
+    """
+    return _download(connection, RESULT, name, progress)
+
+
+def download_program(connection: Connection, name: str, *, progress: Progress | None = None) -> bytes:
+    """Download the program of a job as it was submitted: a serialised `qgateway.v1.Program`.
+
+    Arguments and errors are those of `download_result`.
+    """
+    return _download(connection, PROGRAM, name, progress)
+
+
+def download_result_to(connection: Connection, name: str, file: BinaryIO, *, progress: Progress | None = None) -> None:
+    """Download the result of a job into a file, without holding it in memory.
+
+    Arguments and errors are those of `download_result`; after an error, what was written to the file is to be thrown
+    away.
+    """
+    _download_to(connection, RESULT, name, file, progress)
+
+
+def download_program_to(connection: Connection, name: str, file: BinaryIO, *, progress: Progress | None = None) -> None:
+    """Download the program of a job into a file, as `download_result_to` does with the result."""
+    _download_to(connection, PROGRAM, name, file, progress)
+
+
+def _download(connection: Connection, blob: Blob, name: str, progress: Progress | None) -> bytes:
+    buffer = io.BytesIO()
+    _download_to(connection, blob, name, buffer, progress)
+    return buffer.getvalue()
+
+
+def _download_to(connection: Connection, blob: Blob, name: str, file: BinaryIO, progress: Progress | None) -> None:
+    download = Download(blob, name, connection.settings.target, progress)
+    while not download.complete:
+        try:
+            file.writelines(_read_stream(connection, blob, download))
+            download.ended()
+        except GatewayCallError as error:
+            time.sleep(download.interrupted(error))
+
+
+def _read_stream(connection: Connection, blob: Blob, download: Download) -> Iterator[bytes]:
+    """Yield the bytes that one stream brings, until it ends with OK; raise `GatewayCallError` if it breaks."""
+    call = connection.open_stream(getattr(connection.jobs, blob.method), download.request())
+    try:
+        with Watchdog(call.cancel) as watchdog:
+            while True:
+                watchdog.arm(time.monotonic() + LONGEST_SILENCE)
+                try:
+                    chunk = next(call, None)
+                except grpc.RpcError as error:
+                    raise (
+                        download.silent() if watchdog.has_bitten else connection.error(error, download.job_id)
+                    ) from None
+                watchdog.disarm()
+                if chunk is None:
+                    return
+                yield download.received(chunk)
+    finally:
+        call.cancel()
+
+
+def upload_program(connection: Connection, program: bytes) -> bytes:
+    """Upload a program that is too large for one message; return its SHA-256, to be named in `SubmitJob`.
+
+    The program is stored under its content, so an upload that breaks is simply repeated.
+
+    Args:
+        connection: The connection.
+        program: A serialised `qgateway.v1.Program`.
+
+    Raises:
+        GatewayCallError: The gateway refuses the program, or cannot be reached any more.
+    """
+    size = connection.server_info().chunk_size_bytes or DEFAULT_CHUNK
+    timeout = upload_timeout(connection.settings.timeout, len(program))
+    backoff = Backoff()
+    for _ in range(MAX_FAILURES):
+        try:
+            return _upload(connection, program, size, timeout)
+        except GatewayCallError as error:
+            time.sleep(backoff.delay_after(error))
+    return _upload(connection, program, size, timeout)
+
+
+def _upload(connection: Connection, program: bytes, size: int, timeout: float) -> bytes:
+    method = connection.jobs.UploadProgram
+    return bytes(connection.call_with_stream(method, upload_chunks(program, size), timeout).sha256)
+
+
+def upload_timeout(default: float, size: int) -> float:
+    """Return the seconds that an upload may take."""
+    return default + size / _SLOWEST_UPLOAD
+
+
+def upload_chunks(program: bytes, size: int) -> Iterator[job_service_pb2.UploadProgramRequest]:
+    """Yield a program as messages of at most `size` bytes of data."""
+    view = memoryview(program)
+    for start in range(0, len(program), size):
+        yield job_service_pb2.UploadProgramRequest(data=bytes(view[start : start + size]))
