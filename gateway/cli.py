@@ -1,0 +1,189 @@
+"""The command `gateway`: for those who run the server."""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from gateway import __version__
+
+app = typer.Typer(
+    name="gateway",
+    help="Run the quantum job gateway.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+)
+keys = typer.Typer(help="API keys.", no_args_is_help=True)
+config = typer.Typer(help="The configuration.", no_args_is_help=True)
+app.add_typer(keys, name="keys")
+app.add_typer(config, name="config")
+
+ConfigFile = Annotated[
+    Path | None,
+    typer.Option("--config", help="TOML file with the settings. Default: the one named by GATEWAY_CONFIG, or none."),
+]
+
+
+def main() -> None:
+    """Run the command; a wrong configuration, or a store that cannot be used, ends it with exit code 2 and one message."""
+    from gateway.config import ConfigError
+    from gateway.store import StoreUnusable
+
+    try:
+        app()
+    except (ConfigError, StoreUnusable) as error:
+        typer.echo(str(error), err=True)
+        sys.exit(2)
+
+
+@app.command()
+def serve(
+    config_file: ConfigFile = None,
+    listen: Annotated[str | None, typer.Option(help="HOST:PORT to listen on; port 0 takes a free one.")] = None,
+    dev: Annotated[
+        bool,
+        typer.Option(
+            "--dev",
+            help="Try it out: loopback only, a random API key for this run, and a database that is deleted at the end "
+            "(unless GATEWAY_STORE__PATH is set).",
+        ),
+    ] = False,
+) -> None:
+    """Run the server until SIGTERM or Ctrl-C."""
+    from gateway.config import load_settings
+    from gateway.logs import configure_logs
+    from gateway.server import serve as serve_settings
+
+    with ExitStack() as cleanup:
+        overrides: dict[str, Any] = {}
+        api_key = _dev_overrides(overrides, cleanup) if dev else None
+        if listen is not None:
+            overrides.setdefault("server", {})["listen"] = listen
+        settings = load_settings(config_file, **overrides)
+        if dev:
+            _check_dev(settings.server.listen)
+        configure_logs(settings.log)
+
+        def on_ready(port: int) -> None:
+            if api_key is not None:
+                host = settings.server.listen.rpartition(":")[0]
+                # Lines that a shell can take over as they are.
+                typer.echo(f"QGATEWAY_TARGET={host}:{port}\nQGATEWAY_API_KEY={api_key}")
+                sys.stdout.flush()
+
+        _run(serve_settings(settings, on_ready))
+
+
+@app.command()
+def health(
+    target: Annotated[
+        str, typer.Option(envvar="GATEWAY_HEALTH_TARGET", help="HOST:PORT of the server.")
+    ] = "127.0.0.1:50051",
+    service: Annotated[
+        str, typer.Option(help="Service, such as qgateway.v1.JobService or account/NAME. Default: the server.")
+    ] = "",
+    tls_root: Annotated[
+        Path | None, typer.Option(help="PEM file with the authority of the server's certificate: speak TLS.")
+    ] = None,
+    timeout: Annotated[float, typer.Option(help="Seconds to wait for the answer.")] = 5.0,
+) -> None:
+    """Ask a running server how it is. Exit code 0 if it serves, else 1."""
+    import grpc
+    from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+    if tls_root is None:
+        channel = grpc.insecure_channel(target)
+    else:
+        channel = grpc.secure_channel(target, grpc.ssl_channel_credentials(tls_root.read_bytes()))
+    with channel:
+        try:
+            answer = health_pb2_grpc.HealthStub(channel).Check(
+                health_pb2.HealthCheckRequest(service=service), timeout=timeout
+            )
+            status = health_pb2.HealthCheckResponse.ServingStatus.Name(answer.status)
+        except grpc.RpcError as error:
+            status = f"{error.code().name}: {error.details()}"
+    typer.echo(status)
+    raise typer.Exit(0 if status == "SERVING" else 1)
+
+
+@keys.command("generate")
+def generate_key(
+    name: Annotated[str, typer.Option(help="Who will bear the key.")],
+    tenant: Annotated[str, typer.Option(help="Whose jobs the bearer sees.")] = "default",
+    role: Annotated[str, typer.Option(help="viewer, submitter or operator.")] = "submitter",
+) -> None:
+    """Make an API key: the key for its bearer, and the lines for the configuration, which hold only its hash."""
+    from gateway.access.api_keys import hash_api_key, new_api_key
+    from gateway.config import load_settings
+
+    key = new_api_key()
+    entry = {"name": name, "tenant": tenant, "role": role, "sha256": hash_api_key(key)}
+    load_settings(access={"api_keys": [entry]})
+    typer.echo(f"# For {name}, and nobody else; it cannot be shown again:\n# {key}\n")
+    typer.echo("[[access.api_keys]]")
+    for field, value in entry.items():
+        typer.echo(f'{field} = "{value}"')
+
+
+@config.command("check")
+def check_config(config_file: ConfigFile = None) -> None:
+    """Check the configuration without starting the server. Exit code 2 if it is wrong."""
+    from gateway.config import load_settings
+
+    for key in load_settings(config_file).access.api_keys:
+        key.load()
+    typer.echo("The configuration is right.")
+
+
+@config.command("reference")
+def config_reference() -> None:
+    """Print every setting with its meaning and default, as Markdown."""
+    from gateway.config_reference import reference
+
+    typer.echo(reference(), nl=False)
+
+
+@app.command()
+def version() -> None:
+    """Print the version."""
+    typer.echo(__version__)
+
+
+def _dev_overrides(overrides: dict[str, Any], cleanup: ExitStack) -> str:
+    import os
+
+    from gateway.access.api_keys import hash_api_key, new_api_key
+
+    key = new_api_key()
+    overrides["access"] = {
+        "api_keys": [{"name": "dev", "tenant": "dev", "role": "operator", "sha256": hash_api_key(key)}]
+    }
+    if "GATEWAY_STORE__PATH" not in os.environ:
+        folder = cleanup.enter_context(tempfile.TemporaryDirectory(prefix="qgateway-dev-"))
+        overrides["store"] = {"path": Path(folder) / "qgateway.db"}
+    return key
+
+
+def _check_dev(listen: str) -> None:
+    from gateway.config import ConfigError, is_loopback
+
+    if not is_loopback(listen):
+        raise ConfigError(f"--dev listens on loopback only, not on {listen}: its key is printed for all to see.")
+
+
+def _run(main: Any) -> None:
+    try:
+        import uvloop
+    except ImportError:
+        import asyncio
+
+        asyncio.run(main)
+    else:
+        uvloop.run(main)

@@ -1,0 +1,310 @@
+"""The configuration: every setting of the server, where it comes from, and what it may be.
+
+Settings come from a TOML file (`--config`, or the variable `GATEWAY_CONFIG`) and from the environment, which wins. The variable of
+a setting is `GATEWAY_` and its path in capitals, with two underscores between the parts: `GATEWAY_STORE__PATH`.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import re
+import tomllib
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
+
+from gateway.access.api_keys import ApiKey, hash_api_key
+from gateway.domain.access import Role
+
+_NAME = re.compile(r"[a-z0-9]([a-z0-9_-]{0,62})")
+
+
+class ConfigError(Exception):
+    """The configuration is wrong. The message names each wrong setting, and what would be right."""
+
+
+def is_loopback(listen: str) -> bool:
+    """Return whether `HOST:PORT` can be reached from this machine only."""
+    host = listen.rpartition(":")[0].strip("[]")
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+class _Section(BaseModel):
+    # An unknown setting is a mistake, and a mistake must not pass in silence.
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+
+class TlsSettings(_Section):
+    """TLS of the server. Without `certificate` and `key` it speaks plain text, and then on loopback only."""
+
+    certificate: Path | None = None
+    """PEM file with the server's certificate chain."""
+    key: Path | None = None
+    """PEM file with its private key."""
+    client_ca: Path | None = None
+    """PEM file with the authorities of client certificates. If it is set, every client must show one (mTLS)."""
+
+    @model_validator(mode="after")
+    def _complete(self) -> TlsSettings:
+        if (self.certificate is None) != (self.key is None):
+            raise ValueError("certificate and key belong together: set both, or neither")
+        if self.client_ca is not None and self.certificate is None:
+            raise ValueError("client_ca needs certificate and key")
+        return self
+
+
+class ServerSettings(_Section):
+    """Where and how the server listens."""
+
+    listen: str = "127.0.0.1:50051"
+    """Address and port, `HOST:PORT` (`[::1]:50051` for IPv6). Port 0 takes a free one."""
+    allow_insecure: bool = False
+    """Allow to listen without TLS on an address that is not loopback: for a service mesh or a proxy that brings TLS itself."""
+    tls: TlsSettings = TlsSettings()
+    """TLS of the server."""
+    heartbeat_interval: Annotated[float, Field(ge=0.1, le=300)] = 15.0
+    """Longest time between two messages of a watch, in seconds."""
+    drain_timeout: Annotated[float, Field(ge=0, le=600)] = 20.0
+    """Seconds that running calls get to end when the server stops."""
+    chunk_bytes: Annotated[int, Field(ge=16 * 1024, le=2 * 1024 * 1024)] = 1024 * 1024
+    """Size of the chunks of a download."""
+    max_request_bytes: Annotated[int, Field(ge=64 * 1024, le=256 * 1024 * 1024)] = 16 * 1024 * 1024
+    """Largest request message."""
+    max_connection_age: Annotated[float, Field(ge=60)] = 3600.0
+    """Seconds after which a connection is asked to reconnect, so that load balancers can spread clients anew."""
+    reflection: bool = True
+    """Whether tools such as grpcurl can ask for the contract."""
+
+    @field_validator("listen")
+    @classmethod
+    def _host_and_port(cls, value: str) -> str:
+        host, _, port = value.rpartition(":")
+        if not host or not port.isdigit() or int(port) > 65535:  # noqa: PLR2004
+            raise ValueError("must be HOST:PORT, such as 127.0.0.1:50051")
+        return value
+
+    @model_validator(mode="after")
+    def _safe(self) -> ServerSettings:
+        if self.tls.certificate is None and not self.allow_insecure and not is_loopback(self.listen):
+            raise ValueError(
+                f"listen = {self.listen!r} is not loopback, and there is no TLS: API keys would cross the network in plain text. "
+                "Set tls.certificate and tls.key, or allow_insecure = true if something in front brings TLS"
+            )
+        return self
+
+
+class StoreSettings(_Section):
+    """Where jobs, results and the audit trail are kept."""
+
+    path: Path = Path("qgateway.db")
+    """File of the SQLite database. Its directory is made if it is missing."""
+
+
+class WorkerSettings(_Section):
+    """The processes that read programs. They are started when they are first needed."""
+
+    processes: Annotated[int, Field(ge=1, le=64)] = 1
+    """Number of processes that read and transpile programs."""
+    time_limit: Annotated[float, Field(ge=1, le=3600)] = 60.0
+    """Longest time for one program, in seconds."""
+    memory_limit: Annotated[int, Field(ge=256 * 1024 * 1024)] = 2 * 1024**3
+    """Most memory for one program, in bytes."""
+
+
+class LocalAccountSettings(_Section):
+    """An account of the local provider: circuits run on this machine, with Aer."""
+
+    provider: Literal["local"]
+    """Kind of provider."""
+    parallel_jobs: Annotated[int, Field(ge=1, le=256)] = Field(default_factory=lambda: os.cpu_count() or 1)
+    """Number of jobs that run at a time, each in a process of its own. Default: the number of processors."""
+    queue_limit: Annotated[int, Field(ge=1)] = 10_000
+    """Most jobs that wait."""
+    time_limit: Annotated[float, Field(ge=1)] = 300.0
+    """Longest run of a job, in seconds."""
+    memory_limit: Annotated[int, Field(ge=256 * 1024 * 1024)] = 4 * 1024**3
+    """Most memory of a run, in bytes. It decides how many qubits the ideal simulator has."""
+    max_shots: Annotated[int, Field(ge=1)] = 1_000_000
+    """Most shots of a circuit."""
+    max_circuits: Annotated[int, Field(ge=1)] = 300
+    """Most experiments of a job."""
+
+
+class ApiKeySettings(_Section):
+    """One API key. `gateway keys generate` makes a key and the lines to paste here."""
+
+    name: str
+    """Who bears the key, as logs and audit name it."""
+    tenant: str = "default"
+    """Whose jobs the bearer sees."""
+    role: Role = Role.SUBMITTER
+    """`viewer` reads, `submitter` also submits and changes, `operator` also administers."""
+    sha256: str | None = None
+    """SHA-256 of the key in hexadecimal."""
+    key_env: str | None = None
+    """Instead of `sha256`: environment variable that holds the key."""
+    key_file: Path | None = None
+    """Instead of `sha256`: file that holds the key."""
+
+    @field_validator("name", "tenant")
+    @classmethod
+    def _plain(cls, value: str) -> str:
+        if not _NAME.fullmatch(value):
+            raise ValueError("must be 1 to 63 lower-case letters, digits, '-' and '_'")
+        return value
+
+    @field_validator("sha256")
+    @classmethod
+    def _hexadecimal(cls, value: str | None) -> str | None:
+        if value is not None and not re.fullmatch(r"[0-9a-f]{64}", value):
+            raise ValueError("must be 64 hexadecimal digits; 'gateway keys generate' prints it")
+        return value
+
+    @model_validator(mode="after")
+    def _one_source(self) -> ApiKeySettings:
+        if sum(source is not None for source in (self.sha256, self.key_env, self.key_file)) != 1:
+            raise ValueError("exactly one of sha256, key_env and key_file must be set")
+        return self
+
+    def load(self) -> ApiKey:
+        """Return the key as the server holds it.
+
+        Raises:
+            ConfigError: The variable or file that holds the key is missing or empty.
+        """
+        sha256 = self.sha256 or hash_api_key(self._read().get_secret_value())
+        return ApiKey(self.name, self.tenant, self.role, sha256)
+
+    def _read(self) -> SecretStr:
+        if self.key_env is not None:
+            text, source = os.environ.get(self.key_env, ""), f"environment variable {self.key_env}"
+        else:
+            source = f"file {self.key_file}"
+            try:
+                text = self.key_file.read_text() if self.key_file else ""
+            except OSError as error:
+                raise ConfigError(
+                    f"access.api_keys, key {self.name!r}: cannot read {source}: {error.strerror}"
+                ) from None
+        if not text.strip():
+            raise ConfigError(f"access.api_keys, key {self.name!r}: {source} is empty or not set")
+        return SecretStr(text.strip())
+
+
+class AccessSettings(_Section):
+    """Who may call."""
+
+    api_keys: tuple[ApiKeySettings, ...] = ()
+    """The API keys that are accepted."""
+
+    @field_validator("api_keys")
+    @classmethod
+    def _distinct(cls, value: tuple[ApiKeySettings, ...]) -> tuple[ApiKeySettings, ...]:
+        names = [key.name for key in value]
+        if len(set(names)) != len(names):
+            raise ValueError("each key needs a name of its own")
+        return value
+
+
+class LogSettings(_Section):
+    """What is logged, and how."""
+
+    level: Literal["debug", "info", "warning", "error"] = "info"
+    """Least level that is logged."""
+    format: Literal["auto", "json", "text"] = "auto"
+    """`json` for machines, `text` for people; `auto` is text on a terminal."""
+
+
+class Settings(BaseSettings):
+    """All settings of the server."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="GATEWAY_",
+        env_nested_delimiter="__",
+        extra="forbid",
+        frozen=True,
+        use_attribute_docstrings=True,
+        nested_model_default_partial_update=True,
+    )
+
+    server: ServerSettings = ServerSettings()
+    """Where and how the server listens."""
+    store: StoreSettings = StoreSettings()
+    """Where things are kept."""
+    workers: WorkerSettings = WorkerSettings()
+    """The processes that read programs."""
+    access: AccessSettings = AccessSettings()
+    """Who may call."""
+    accounts: dict[str, LocalAccountSettings] = Field(
+        default_factory=lambda: {"local": LocalAccountSettings(provider="local")}
+    )
+    """Provider accounts by name, in the order in which a backend is looked for. Default: one local account."""
+    log: LogSettings = LogSettings()
+    """What is logged."""
+
+    @field_validator("accounts")
+    @classmethod
+    def _account_names(cls, value: dict[str, LocalAccountSettings]) -> dict[str, LocalAccountSettings]:
+        for name in value:
+            if not _NAME.fullmatch(name):
+                raise ValueError(f"account name {name!r} must be 1 to 63 lower-case letters, digits, '-' and '_'")
+        return value
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Let the environment win over the file."""
+        del dotenv_settings, file_secret_settings
+        return init_settings, env_settings, TomlConfigSettingsSource(settings_cls)
+
+
+def load_settings(path: Path | None = None, **overrides: Any) -> Settings:
+    """Read the configuration.
+
+    Args:
+        path: TOML file; None: the one that `GATEWAY_CONFIG` names, or no file.
+        overrides: Sections to set before anything else, as nested dictionaries.
+
+    Raises:
+        ConfigError: A setting is wrong or unknown, or the file cannot be read.
+    """
+    if path is None and (named := os.environ.get("GATEWAY_CONFIG")):
+        path = Path(named)
+    if path is not None and not path.is_file():
+        raise ConfigError(f"There is no configuration file {path}.")
+
+    class FileSettings(Settings):
+        model_config = SettingsConfigDict(toml_file=path)
+
+    try:
+        return FileSettings(**overrides)
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"{path} is not TOML: {error}") from None
+    except ValidationError as error:
+        raise ConfigError(_explain(error, path)) from None
+
+
+def _explain(error: ValidationError, path: Path | None) -> str:
+    """Return one line per wrong setting. Values are left out: one of them could be a secret in the wrong place."""
+    lines = [
+        "The configuration is wrong:" if path is None else f"The configuration in {path} (or the environment) is wrong:"
+    ]
+    for problem in error.errors(include_input=False, include_url=False):
+        name = ".".join(str(part) for part in problem["loc"]) or "configuration"
+        text = "there is no such setting" if problem["type"] == "extra_forbidden" else problem["msg"]
+        lines.append(f"  {name}: {text.removeprefix('Value error, ')}")
+    return "\n".join(lines)

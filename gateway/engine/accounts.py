@@ -1,0 +1,61 @@
+"""The provider accounts of the gateway, and which of them has a backend."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from types import MappingProxyType
+
+from gateway.domain.backend import Backend
+from gateway.domain.errors import NotFound, Reason
+from gateway.domain.provider import Provider
+
+
+class Accounts:
+    """All accounts, in the order of the configuration."""
+
+    def __init__(self, providers: Iterable[Provider]) -> None:
+        self._providers = {provider.account: provider for provider in providers}
+
+    @property
+    def providers(self) -> Mapping[str, Provider]:
+        """Providers by the name of their account."""
+        return MappingProxyType(self._providers)
+
+    def provider(self, account: str) -> Provider:
+        """Return the provider of an account.
+
+        Raises:
+            NotFound: There is no such account.
+        """
+        try:
+            return self._providers[account]
+        except KeyError:
+            raise NotFound(
+                f"There is no account {account!r}. ListAccounts tells which there are.",
+                reason=Reason.ACCOUNT_NOT_FOUND,
+                metadata={"account": account},
+            ) from None
+
+    async def find_backend(self, backend: str, account: str = "") -> tuple[Provider, Backend]:
+        """Return a backend and its provider: in one account, or in the first that has it.
+
+        Raises:
+            NotFound: There is no such account, or none has the backend.
+        """
+        candidates = [self.provider(account)] if account else list(self._providers.values())
+        for provider in candidates:
+            try:
+                return provider, await provider.backend(backend)
+            except NotFound:
+                continue
+        raise NotFound.backend(backend)
+
+    async def start(self) -> None:
+        """Start every provider."""
+        for provider in self._providers.values():
+            await provider.start()
+
+    async def close(self) -> None:
+        """Stop every provider."""
+        for provider in self._providers.values():
+            await provider.close()

@@ -1,0 +1,45 @@
+"""Takes up, at start, the jobs that a former run of the gateway left unfinished."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from functools import partial
+
+import structlog
+
+from gateway.domain.job import Job, PendingKind
+from gateway.domain.provider import Capability
+from gateway.engine import transitions
+from gateway.engine.accounts import Accounts
+from gateway.engine.dispatcher import Dispatcher
+from gateway.store import Store
+
+_log = structlog.get_logger(__name__)
+
+
+async def recover(store: Store, accounts: Accounts, dispatchers: Mapping[str, Dispatcher]) -> None:
+    """Put every unfinished job back to work, the oldest first.
+
+    Providers that forget their jobs when the gateway stops get them again. A job whose account is no longer configured stays as
+    it is and says so.
+    """
+    unfinished = await store.unfinished_jobs()
+    changed = await asyncio.gather(*(_take_up(store, accounts, job) for job in unfinished))
+    for job in changed:
+        if job.account in dispatchers and not job.status.is_final:
+            dispatchers[job.account].put_back(job.id)
+    if unfinished:
+        _log.info("jobs_taken_up", jobs=len(unfinished))
+
+
+async def _take_up(store: Store, accounts: Accounts, job: Job) -> Job:
+    provider = accounts.providers.get(job.account)
+    if provider is None:
+        message = f"The account {job.account!r} is no longer configured. Configure it again, or cancel the job."
+        _log.warning("account_missing", account=job.account, job=job.id)
+        waits = partial(transitions.waits, kind=PendingKind.PROVIDER_UNREACHABLE, message=message, retry_at=None)
+        return await store.change_job(job.id, waits)
+    if Capability.VOLATILE in provider.capabilities:
+        return await store.change_job(job.id, transitions.forgotten)
+    return job

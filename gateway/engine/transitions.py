@@ -1,0 +1,210 @@
+"""Pure rules: what a piece of news does to a job.
+
+Each function takes the job as it is in the store and returns the change to commit, or None if the news changes nothing. They
+run inside the store's write transaction, so two pieces of news never see the same job before.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import replace
+from datetime import datetime
+
+from gateway.domain.errors import Aborted, FailedPrecondition, Reason
+from gateway.domain.job import (
+    Change,
+    EventType,
+    Job,
+    JobFailure,
+    JobStatus,
+    JobUsage,
+    PendingKind,
+    PendingReason,
+    ResultSummary,
+    Submission,
+    SubmissionState,
+    utc_now,
+    with_status,
+)
+from gateway.domain.provider import ProviderUpdate
+
+_ORDER = {JobStatus.INITIALIZING: 0, JobStatus.QUEUED: 1, JobStatus.VALIDATING: 2, JobStatus.RUNNING: 3}
+
+_PENDING_TEXT = {
+    JobStatus.QUEUED: (PendingKind.PROVIDER_QUEUE, "Waiting in the queue of {backend}."),
+    JobStatus.VALIDATING: (PendingKind.PROVIDER_QUEUE, "Being checked by {backend}."),
+    JobStatus.RUNNING: (PendingKind.RUNNING, "Running on {backend}."),
+}
+
+
+def etag(job: Job) -> str:
+    """Return the version tag of a job: it changes with every change."""
+    return f"{job.revision:x}"
+
+
+def accepted(job: Job, update: ProviderUpdate) -> Change | None:
+    """Note that the provider has the job, with the status that it gave."""
+    if job.status.is_final:
+        return None
+    sent = replace(
+        job,
+        provider_job_id=update.provider_job_id,
+        provider_status=update.provider_status,
+        submission=Submission(SubmissionState.ACCEPTED, job.submission.attempts + 1),
+        updated_at=update.at,
+    )
+    # The news that the run began can have been committed first; a final status comes with its own news.
+    if update.status.is_final or _ORDER[update.status] <= _ORDER[job.status]:
+        return Change(sent, EventType.STATUS_CHANGED)
+    return Change(_pending(sent, update), EventType.STATUS_CHANGED)
+
+
+def progressed(job: Job, update: ProviderUpdate) -> Change | None:
+    """Note that the provider works on the job: a status that is not final, and not behind the one that is known."""
+    if job.status.is_final or _ORDER[update.status] <= _ORDER[job.status]:
+        return None
+    return Change(_pending(job, update), EventType.STATUS_CHANGED)
+
+
+def finished(job: Job, update: ProviderUpdate, result: bytes) -> Change | None:
+    """Note that the job is done, with its result."""
+    if job.status.is_final:
+        return None
+    summary = ResultSummary(len(result), hashlib.sha256(result).hexdigest())
+    done = with_status(
+        job,
+        JobStatus.DONE,
+        update.at,
+        provider_status=update.provider_status,
+        result=summary,
+        usage=_charged(job, update),
+    )
+    return Change(done, EventType.STATUS_CHANGED, result=result)
+
+
+def ended(job: Job, update: ProviderUpdate) -> Change | None:
+    """Note that the job failed or was cancelled."""
+    if job.status.is_final:
+        return None
+    failure = update.failure or JobFailure(Reason.PROVIDER_ERROR, "The provider gave no reason.")
+    job = with_status(
+        job,
+        update.status,
+        update.at,
+        provider_status=update.provider_status,
+        failure=failure,
+        usage=_charged(job, update),
+    )
+    return Change(job, EventType.STATUS_CHANGED, failure.message)
+
+
+def forgotten(job: Job) -> Change | None:
+    """Take the job back to before its hand-over, because the provider forgot it when the gateway stopped."""
+    if job.status.is_final:
+        return None
+    now = utc_now()
+    if job.cancel_requested:
+        failure = JobFailure(Reason.CANCELLED_BY_CALLER, "Cancelled by the caller while the gateway stopped.")
+        return Change(
+            with_status(job, JobStatus.CANCELLED, now, failure=failure), EventType.STATUS_CHANGED, failure.message
+        )
+    message = "Runs again from the beginning, because the gateway was restarted."
+    job = with_status(
+        job,
+        JobStatus.INITIALIZING,
+        now,
+        provider_job_id="",
+        provider_status="",
+        submission=Submission(SubmissionState.PENDING, job.submission.attempts),
+        pending_reason=PendingReason(PendingKind.SUBMITTING, message, now),
+    )
+    return Change(job, EventType.STATUS_CHANGED, message)
+
+
+def refused(job: Job, failure: JobFailure) -> Change | None:
+    """Note that the job will never reach its provider."""
+    if job.status.is_final:
+        return None
+    submission = Submission(SubmissionState.REFUSED, job.submission.attempts + 1)
+    job = with_status(job, JobStatus.ERROR, utc_now(), failure=failure, submission=submission)
+    return Change(job, EventType.STATUS_CHANGED, failure.message)
+
+
+def waits(job: Job, kind: PendingKind, message: str, retry_at: datetime | None) -> Change | None:
+    """Note why the job is not handed over yet. Saying the same again is no change."""
+    known = job.pending_reason
+    if job.status.is_final or (known is not None and (known.kind, known.message) == (kind, message)):
+        return None
+    now = utc_now()
+    since = known.since if known is not None and known.kind is kind else now
+    reason = PendingReason(kind, message, since, retry_at)
+    return Change(replace(job, pending_reason=reason, updated_at=now), EventType.STATUS_CHANGED, message)
+
+
+def cancel_requested(job: Job) -> Change | None:
+    """Note that a caller wants the job cancelled. A job that its provider never had is cancelled by that.
+
+    Raises:
+        FailedPrecondition: The job is final.
+    """
+    if job.status.is_final:
+        raise FailedPrecondition(
+            f"The job is already {job.status}; it cannot be cancelled any more.",
+            reason=Reason.JOB_FINAL,
+            metadata={"job": job.id, "status": job.status},
+        )
+    now = utc_now()
+    job = replace(job, cancel_requested=True, updated_at=now)
+    if job.submission.state is SubmissionState.PENDING:
+        failure = JobFailure(Reason.CANCELLED_BY_CALLER, "Cancelled before it was handed to the provider.")
+        cancelled = with_status(job, JobStatus.CANCELLED, now, failure=failure)
+        return Change(cancelled, EventType.STATUS_CHANGED, failure.message)
+    return Change(job, EventType.CANCEL_REQUESTED)
+
+
+def renamed(job: Job, display_name: str | None, tags: tuple[str, ...] | None, expected_etag: str) -> Change | None:
+    """Give the job another name, other tags, or both.
+
+    Raises:
+        Aborted: `expected_etag` is not empty and not the job's.
+    """
+    if expected_etag and expected_etag != etag(job):
+        raise Aborted(
+            "The job changed since it was read. Read it again, and repeat the update if it is still wanted.",
+            reason=Reason.ETAG_MISMATCH,
+            metadata={"job": job.id, "etag": etag(job)},
+        )
+    new = replace(
+        job,
+        display_name=job.display_name if display_name is None else display_name,
+        tags=job.tags if tags is None else tags,
+    )
+    if new == job:
+        return None
+    return Change(replace(new, updated_at=utc_now()), EventType.UPDATED)
+
+
+def check_deletable(job: Job) -> None:
+    """Refuse to delete a job that is not final.
+
+    Raises:
+        FailedPrecondition: The job is not final.
+    """
+    if not job.status.is_final:
+        raise FailedPrecondition(
+            f"The job is {job.status}; only a finished job can be deleted. Cancel it first.",
+            reason=Reason.JOB_NOT_FINAL,
+            metadata={"job": job.id, "status": job.status},
+        )
+
+
+def _pending(job: Job, update: ProviderUpdate) -> Job:
+    kind, text = _PENDING_TEXT[update.status]
+    reason = PendingReason(kind, text.format(backend=job.backend), update.at)
+    return with_status(job, update.status, update.at, provider_status=update.provider_status, pending_reason=reason)
+
+
+def _charged(job: Job, update: ProviderUpdate) -> JobUsage:
+    if update.charged_seconds is None:
+        return job.usage
+    return replace(job.usage, charged_seconds=update.charged_seconds)

@@ -1,0 +1,1 @@
+"""The wire: servicers, authentication of calls, conversion between messages and plain data, the error table."""

@@ -1,0 +1,229 @@
+"""`JobService`: requests in, engine calls, messages out."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator
+from typing import Any, TypeVar
+
+import grpc
+from qgateway.v1 import job_pb2, job_service_pb2, job_service_pb2_grpc, result_pb2
+
+from gateway.domain.errors import InvalidArgument, OutOfRange, Reason
+from gateway.domain.job import Job, JobEvent
+from gateway.engine.jobs import Jobs
+from gateway.engine.tokens import page_token, read_page_token, read_resume_token, resume_token
+from gateway.rpc import messages, requests
+from gateway.rpc.interceptor import current_caller
+from gateway.rpc.limits import Limits
+
+_Context = grpc.aio.ServicerContext[Any, Any]
+_Chunk = TypeVar("_Chunk", job_service_pb2.DownloadJobResultResponse, job_service_pb2.DownloadJobProgramResponse)
+_News = TypeVar("_News", job_service_pb2.WatchJobResponse, job_service_pb2.WatchJobsResponse)
+
+
+class JobService(job_service_pb2_grpc.JobServiceServicer):
+    """Submit jobs, follow them, read their results."""
+
+    def __init__(self, jobs: Jobs, limits: Limits) -> None:
+        self._jobs = jobs
+        self._limits = limits
+
+    async def SubmitJob(
+        self, request: job_service_pb2.SubmitJobRequest, context: _Context
+    ) -> job_service_pb2.SubmitJobResponse:
+        """Accept a job."""
+        job, duplicate = await self._jobs.submit(current_caller(), requests.job_request(request))
+        return job_service_pb2.SubmitJobResponse(job=await self._message(job), duplicate=duplicate)
+
+    async def GetJob(self, request: job_service_pb2.GetJobRequest, context: _Context) -> job_service_pb2.GetJobResponse:
+        """Read one job, by the gateway's id or the provider's."""
+        if request.name.startswith("accounts/"):
+            account, provider_job_id = requests.account_and_id("name", request.name, "providerJobs")
+            job = await self._jobs.get_by_provider_id(current_caller(), account, provider_job_id)
+        else:
+            job = await self._jobs.get(current_caller(), _job_id(request.name))
+        return job_service_pb2.GetJobResponse(job=await self._message(job))
+
+    async def ListJobs(
+        self, request: job_service_pb2.ListJobsRequest, context: _Context
+    ) -> job_service_pb2.ListJobsResponse:
+        """List a page of jobs."""
+        where = requests.job_filter("filter", request.filter, current_caller().tenant)
+        if request.skip < 0:
+            raise InvalidArgument.field("skip", "must not be negative")
+        listing = job_service_pb2.ListJobsRequest(
+            filter=request.filter, oldest_first=request.oldest_first, skip=request.skip
+        ).SerializeToString(deterministic=True)
+        page = await self._jobs.list(
+            where,
+            limit=requests.page_size(request.page_size),
+            cursor=read_page_token(request.page_token, listing) if request.page_token else None,
+            oldest_first=request.oldest_first,
+            skip=request.skip,
+        )
+        return job_service_pb2.ListJobsResponse(
+            jobs=[await self._message(job) for job in page.jobs],
+            next_page_token="" if page.next_cursor is None else page_token(page.next_cursor, listing),
+        )
+
+    async def UpdateJob(
+        self, request: job_service_pb2.UpdateJobRequest, context: _Context
+    ) -> job_service_pb2.UpdateJobResponse:
+        """Change name or tags."""
+        job_id = requests.resource_id("job.name", request.job.name, "jobs")
+        paths = set(request.update_mask.paths)
+        if not paths or not paths <= {"display_name", "tags"}:
+            raise InvalidArgument.field("update_mask", "must name display_name, tags, or both, and nothing else")
+        name = requests.display_name("job.display_name", request.job.display_name)
+        tags = requests.tags("job.tags", request.job.tags)
+        job = await self._jobs.update(
+            current_caller(),
+            job_id,
+            display_name=name if "display_name" in paths else None,
+            tags=tags if "tags" in paths else None,
+            etag=request.etag,
+        )
+        return job_service_pb2.UpdateJobResponse(job=await self._message(job))
+
+    async def CancelJob(
+        self, request: job_service_pb2.CancelJobRequest, context: _Context
+    ) -> job_service_pb2.CancelJobResponse:
+        """Ask the provider to cancel, and tell what came of it."""
+        job = await self._jobs.cancel(current_caller(), _job_id(request.name))
+        return job_service_pb2.CancelJobResponse(job=await self._message(job))
+
+    async def DeleteJob(
+        self, request: job_service_pb2.DeleteJobRequest, context: _Context
+    ) -> job_service_pb2.DeleteJobResponse:
+        """Delete a final job."""
+        await self._jobs.delete(current_caller(), _job_id(request.name))
+        return job_service_pb2.DeleteJobResponse()
+
+    async def WatchJob(
+        self, request: job_service_pb2.WatchJobRequest, context: _Context
+    ) -> AsyncIterator[job_service_pb2.WatchJobResponse]:
+        """Follow one job."""
+        after = read_resume_token(request.resume_token) if request.resume_token else None
+        caller, job_id = current_caller(), _job_id(request.name)
+        async for news in self._jobs.watch(caller, job_id, after, self._limits.heartbeat_interval):
+            response = self._news(news, job_service_pb2.WatchJobResponse)
+            if not isinstance(news, JobEvent):
+                place = await self._jobs.queue_place(await self._jobs.get(caller, job_id))
+                if place is not None:
+                    response.heartbeat.queue.MergeFrom(messages.queue_info(place) or job_pb2.QueueInfo())
+            yield response
+
+    async def WatchJobs(
+        self, request: job_service_pb2.WatchJobsRequest, context: _Context
+    ) -> AsyncIterator[job_service_pb2.WatchJobsResponse]:
+        """Follow all jobs that match."""
+        where = requests.job_filter("filter", request.filter, current_caller().tenant)
+        after = read_resume_token(request.resume_token) if request.resume_token else None
+        async for news in self._jobs.watch_all(where, after, self._limits.heartbeat_interval):
+            yield self._news(news, job_service_pb2.WatchJobsResponse)
+
+    async def ListJobEvents(
+        self, request: job_service_pb2.ListJobEventsRequest, context: _Context
+    ) -> job_service_pb2.ListJobEventsResponse:
+        """List a page of a job's history."""
+        size = requests.page_size(request.page_size)
+        listing = request.name.encode()
+        after = read_page_token(request.page_token, listing) if request.page_token else 0
+        events = await self._jobs.events(current_caller(), _job_id(request.name), after=after, limit=size + 1)
+        return job_service_pb2.ListJobEventsResponse(
+            events=map(messages.job_event, events[:size]),
+            next_page_token=page_token(events[size - 1].revision, listing) if len(events) > size else "",
+        )
+
+    async def GetJobResult(
+        self, request: job_service_pb2.GetJobResultRequest, context: _Context
+    ) -> job_service_pb2.GetJobResultResponse:
+        """Read a result that fits into one message."""
+        blob = await self._jobs.select_result(
+            current_caller(),
+            _job_id(request.name),
+            tuple(request.experiments),
+            include_counts=request.include_counts,
+            omit_shots=request.omit_shots,
+        )
+        if len(blob) > self._limits.max_response_bytes:
+            raise OutOfRange(
+                f"The result has {len(blob)} bytes and does not fit into one message. Use DownloadJobResult, or select "
+                "experiments.",
+                reason=Reason.RESULT_TOO_LARGE,
+                metadata={"size_bytes": str(len(blob)), "limit_bytes": str(self._limits.max_response_bytes)},
+            )
+        return job_service_pb2.GetJobResultResponse(result=result_pb2.JobResult.FromString(blob))
+
+    async def DownloadJobResult(
+        self, request: job_service_pb2.DownloadJobResultRequest, context: _Context
+    ) -> AsyncIterator[job_service_pb2.DownloadJobResultResponse]:
+        """Stream a result."""
+        job, blob = await self._jobs.result(current_caller(), _job_id(request.name))
+        sha256 = bytes.fromhex(job.result.sha256) if job.result else b""
+        for chunk in self._chunks(blob, sha256, request.offset, job_service_pb2.DownloadJobResultResponse):
+            yield chunk
+
+    async def DownloadJobProgram(
+        self, request: job_service_pb2.DownloadJobProgramRequest, context: _Context
+    ) -> AsyncIterator[job_service_pb2.DownloadJobProgramResponse]:
+        """Stream a program."""
+        job, blob = await self._jobs.program(current_caller(), _job_id(request.name))
+        sha256 = bytes.fromhex(job.program.sha256)
+        for chunk in self._chunks(blob, sha256, request.offset, job_service_pb2.DownloadJobProgramResponse):
+            yield chunk
+
+    async def GetJobLogs(
+        self, request: job_service_pb2.GetJobLogsRequest, context: _Context
+    ) -> job_service_pb2.GetJobLogsResponse:
+        """Read the provider's log."""
+        return job_service_pb2.GetJobLogsResponse(text=await self._jobs.logs(current_caller(), _job_id(request.name)))
+
+    async def GetJobMetrics(
+        self, request: job_service_pb2.GetJobMetricsRequest, context: _Context
+    ) -> job_service_pb2.GetJobMetricsResponse:
+        """Read times and cost."""
+        job, metrics = await self._jobs.metrics(current_caller(), _job_id(request.name))
+        return job_service_pb2.GetJobMetricsResponse(
+            steps=[
+                job_service_pb2.JobStep(
+                    status=messages.job_status(step.status), reach_time=messages.timestamp(step.reached_at)
+                )
+                for step in job.steps
+            ],
+            usage=messages.job_usage(job.usage),
+            queue=messages.queue_info(metrics.queue),
+            client_version=dict(job.client_version),
+            provider_metrics=dict(metrics.values),
+        )
+
+    async def GetJobBackendProperties(
+        self, request: job_service_pb2.GetJobBackendPropertiesRequest, context: _Context
+    ) -> job_service_pb2.GetJobBackendPropertiesResponse:
+        """Read the calibration of the run."""
+        properties = await self._jobs.backend_properties(current_caller(), _job_id(request.name))
+        return job_service_pb2.GetJobBackendPropertiesResponse(properties=messages.backend_properties(properties))
+
+    async def _message(self, job: Job) -> job_pb2.Job:
+        return messages.job(job, await self._jobs.queue_place(job))
+
+    def _news(self, news: JobEvent | int, response: type[_News]) -> _News:
+        if isinstance(news, JobEvent):
+            return response(event=messages.job_event(news), resume_token=resume_token(news.revision))
+        heartbeat = job_service_pb2.WatchHeartbeat(interval=messages.duration(self._limits.heartbeat_interval))
+        return response(heartbeat=heartbeat, resume_token=resume_token(news))
+
+    def _chunks(self, blob: bytes, sha256: bytes, offset: int, response: type[_Chunk]) -> Iterator[_Chunk]:
+        if requests.offset(offset) > len(blob):
+            raise OutOfRange(
+                f"The download has {len(blob)} bytes; it cannot begin at {offset}.",
+                metadata={"size_bytes": str(len(blob)), "offset": str(offset)},
+            )
+        size = self._limits.chunk_bytes
+        yield response(data=blob[offset : offset + size], total_size_bytes=len(blob), sha256=sha256)
+        for start in range(offset + size, len(blob), size):
+            yield response(data=blob[start : start + size])
+
+
+def _job_id(name: str) -> str:
+    return requests.resource_id("name", name, "jobs")

@@ -1,0 +1,139 @@
+"""`BackendService`, `AccountService` and `ServerService`: what there is, and how it is."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, TypeVar
+
+import grpc
+from qgateway.v1 import (
+    account_service_pb2,
+    account_service_pb2_grpc,
+    backend_pb2,
+    backend_service_pb2,
+    backend_service_pb2_grpc,
+    server_service_pb2,
+    server_service_pb2_grpc,
+)
+
+from gateway import __version__
+from gateway.engine.accounts import Accounts
+from gateway.engine.jobs import Jobs
+from gateway.engine.tokens import page_token, read_page_token
+from gateway.rpc import messages, requests
+from gateway.rpc.limits import Limits
+
+MIN_QPY_VERSION = 13
+"""Oldest QPY that is read: reading older ones can run code."""
+MAX_QPY_VERSION = 18
+"""Newest QPY that is read: what the oldest Qiskit 2.6 writes."""
+
+_Item = TypeVar("_Item")
+_Context = grpc.aio.ServicerContext[Any, Any]
+
+
+class BackendService(backend_service_pb2_grpc.BackendServiceServicer):
+    """Read what machines there are and how they are."""
+
+    def __init__(self, accounts: Accounts) -> None:
+        self._accounts = accounts
+
+    async def ListBackends(
+        self, request: backend_service_pb2.ListBackendsRequest, context: _Context
+    ) -> backend_service_pb2.ListBackendsResponse:
+        """List a page of backends."""
+        providers = (
+            [self._accounts.provider(request.account.removeprefix("accounts/"))]
+            if request.account
+            else list(self._accounts.providers.values())
+        )
+        full = request.view == backend_pb2.BACKEND_VIEW_FULL
+        found: list[backend_pb2.Backend] = []
+        for provider in providers:
+            for backend in await provider.backends():
+                status = await provider.backend_status(backend.name)
+                if backend.num_qubits < request.min_num_qubits or (request.operational_only and not status.operational):
+                    continue
+                found.append(messages.backend(backend, status, full=full))
+        listing = backend_service_pb2.ListBackendsRequest(
+            account=request.account,
+            min_num_qubits=request.min_num_qubits,
+            operational_only=request.operational_only,
+            view=request.view,
+        ).SerializeToString(deterministic=True)
+        page, token = _page(found, request.page_size, request.page_token, listing)
+        return backend_service_pb2.ListBackendsResponse(backends=page, next_page_token=token)
+
+    async def GetBackend(
+        self, request: backend_service_pb2.GetBackendRequest, context: _Context
+    ) -> backend_service_pb2.GetBackendResponse:
+        """Read one backend."""
+        account, name = requests.account_and_id("name", request.name, "backends")
+        provider, backend = await self._accounts.find_backend(name, account)
+        message = messages.backend(
+            backend,
+            await provider.backend_status(backend.name),
+            full=request.view != backend_pb2.BACKEND_VIEW_BASIC,
+        )
+        return backend_service_pb2.GetBackendResponse(backend=message)
+
+    async def GetBackendProperties(
+        self, request: backend_service_pb2.GetBackendPropertiesRequest, context: _Context
+    ) -> backend_service_pb2.GetBackendPropertiesResponse:
+        """Read calibration data."""
+        account, name = requests.account_and_id("name", request.name, "backends")
+        provider, backend = await self._accounts.find_backend(name, account)
+        at = requests.timestamp("at_time", request.at_time) if request.HasField("at_time") else None
+        properties = await provider.properties(backend.name, at)
+        return backend_service_pb2.GetBackendPropertiesResponse(properties=messages.backend_properties(properties))
+
+
+class AccountService(account_service_pb2_grpc.AccountServiceServicer):
+    """Read the caller's accounts."""
+
+    def __init__(self, accounts: Accounts, jobs: Jobs) -> None:
+        self._accounts = accounts
+        self._jobs = jobs
+
+    async def ListAccounts(
+        self, request: account_service_pb2.ListAccountsRequest, context: _Context
+    ) -> account_service_pb2.ListAccountsResponse:
+        """List a page of accounts."""
+        page, token = _page(list(self._accounts.providers.values()), request.page_size, request.page_token, b"accounts")
+        return account_service_pb2.ListAccountsResponse(
+            accounts=[
+                messages.account(provider, provider.health(), await self._jobs.count_unfinished(provider.account))
+                for provider in page
+            ],
+            next_page_token=token,
+        )
+
+
+class ServerService(server_service_pb2_grpc.ServerServiceServicer):
+    """Read what the server is."""
+
+    def __init__(self, limits: Limits) -> None:
+        self._info = server_service_pb2.ServerInfo(
+            version=__version__,
+            max_request_bytes=limits.max_request_bytes,
+            chunk_size_bytes=limits.chunk_bytes,
+            heartbeat_interval=messages.duration(limits.heartbeat_interval),
+            min_qpy_version=MIN_QPY_VERSION,
+            max_qpy_version=MAX_QPY_VERSION,
+            max_tags=requests.MAX_TAGS,
+            max_name_length=requests.MAX_NAME_LENGTH,
+            max_program_bytes=limits.max_request_bytes,
+        )
+
+    async def GetServerInfo(
+        self, request: server_service_pb2.GetServerInfoRequest, context: _Context
+    ) -> server_service_pb2.GetServerInfoResponse:
+        """Read version and limits."""
+        return server_service_pb2.GetServerInfoResponse(info=self._info)
+
+
+def _page(items: Sequence[_Item], size: int, token: str, listing: bytes) -> tuple[Sequence[_Item], str]:
+    """Return one page of a short list that is made anew for each call, and the token of the next."""
+    start = read_page_token(token, listing) if token else 0
+    end = start + requests.page_size(size)
+    return items[start:end], page_token(end, listing) if end < len(items) else ""

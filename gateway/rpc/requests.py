@@ -1,0 +1,218 @@
+"""Messages of the contract to plain data, checked for form.
+
+Each function raises `InvalidArgument` that names the field as it stands in the request.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any, TypeVar
+
+from google.protobuf.json_format import MessageToDict
+from google.protobuf.struct_pb2 import Struct
+from google.protobuf.timestamp_pb2 import Timestamp
+from qgateway.v1 import job_pb2, job_service_pb2
+
+from gateway.domain.errors import InvalidArgument
+from gateway.domain.job import DEFAULT_SHOTS, JobStatus, MeasLevel, MeasReturn, RunOptions
+from gateway.domain.query import JobFilter
+from gateway.engine.jobs import JobRequest, request_digest
+
+_Value = TypeVar("_Value")
+
+MAX_NAME_LENGTH = 256
+"""Longest name of a job, and longest tag, in characters."""
+MAX_TAGS = 64
+"""Most tags of a job."""
+MAX_REQUEST_ID_LENGTH = 128
+MAX_CLIENT_VERSIONS = 16
+MAX_STRUCT_BYTES = 16 * 1024
+"""Longest header, and longest provider options, as JSON."""
+DEFAULT_PAGE_SIZE = 50
+MAX_PAGE_SIZE = 500
+
+_TRANSPILE: dict[int, int | None] = {
+    job_pb2.TRANSPILE_UNSPECIFIED: None,
+    job_pb2.TRANSPILE_OFF: None,
+    job_pb2.TRANSPILE_LEVEL_0: 0,
+    job_pb2.TRANSPILE_LEVEL_1: 1,
+    job_pb2.TRANSPILE_LEVEL_2: 2,
+    job_pb2.TRANSPILE_LEVEL_3: 3,
+}
+_MEAS_LEVEL = {
+    job_pb2.MEAS_LEVEL_UNSPECIFIED: MeasLevel.CLASSIFIED,
+    job_pb2.MEAS_LEVEL_CLASSIFIED: MeasLevel.CLASSIFIED,
+    job_pb2.MEAS_LEVEL_KERNELED: MeasLevel.KERNELED,
+}
+_MEAS_RETURN = {
+    job_pb2.MEAS_RETURN_UNSPECIFIED: MeasReturn.AVERAGE,
+    job_pb2.MEAS_RETURN_AVERAGE: MeasReturn.AVERAGE,
+    job_pb2.MEAS_RETURN_SINGLE: MeasReturn.SINGLE,
+}
+
+
+def job_request(request: job_service_pb2.SubmitJobRequest) -> JobRequest:
+    """Return a submission as plain data."""
+    source = request.WhichOneof("source")
+    if source is None:
+        raise InvalidArgument.field("program", "a program is needed: OpenQASM texts, a QPY blob, or a raw program")
+    if source == "program_sha256":
+        raise InvalidArgument.field("program_sha256", "no uploaded program is known by this address")
+    if request.program.WhichOneof("kind") is None:
+        raise InvalidArgument.field("program.kind", "one of openqasm, qpy and raw must be set")
+    if not request.backend:
+        raise InvalidArgument.field("backend", "a backend is needed; ListBackends tells which there are")
+    _check_length("request_id", request.request_id, MAX_REQUEST_ID_LENGTH)
+    if len(request.client_version) > MAX_CLIENT_VERSIONS:
+        raise InvalidArgument.field("client_version", f"at most {MAX_CLIENT_VERSIONS} entries")
+    for package, version in request.client_version.items():
+        _check_length("client_version", package, MAX_NAME_LENGTH)
+        _check_length("client_version", version, MAX_NAME_LENGTH)
+    without_id = job_service_pb2.SubmitJobRequest()
+    without_id.CopyFrom(request)
+    without_id.ClearField("request_id")
+    return JobRequest(
+        program=request.program.SerializeToString(deterministic=True),
+        backend=request.backend.removeprefix("backends/"),
+        account=request.account.removeprefix("accounts/"),
+        options=run_options(request.options),
+        digest=request_digest(without_id.SerializeToString(deterministic=True)),
+        display_name=display_name("display_name", request.display_name),
+        tags=tags("tags", request.tags),
+        session=request.session,
+        request_id=request.request_id,
+        client_version=dict(request.client_version),
+    )
+
+
+def run_options(message: job_pb2.RunOptions) -> RunOptions:
+    """Return run options with every default filled in."""
+    return RunOptions(
+        shots=message.shots if message.HasField("shots") else DEFAULT_SHOTS,
+        memory=message.memory,
+        meas_level=_enum("options.meas_level", message.meas_level, _MEAS_LEVEL),
+        meas_return=_enum("options.meas_return", message.meas_return, _MEAS_RETURN),
+        init_qubits=message.init_qubits if message.HasField("init_qubits") else True,
+        rep_delay=message.rep_delay.ToNanoseconds() / 1e9 if message.HasField("rep_delay") else None,
+        dynamic=message.dynamic if message.HasField("dynamic") else None,
+        seed_simulator=message.seed_simulator if message.HasField("seed_simulator") else None,
+        header=_struct("options.header", message.header),
+        transpile=_enum("options.transpile", message.transpile, _TRANSPILE),
+        provider_options=_struct("options.provider_options", message.provider_options),
+    )
+
+
+def job_filter(field: str, message: job_pb2.JobFilter, tenant: str) -> JobFilter:
+    """Return a filter on the jobs of a tenant."""
+    return JobFilter(
+        tenant=tenant,
+        statuses=frozenset(_status(f"{field}.statuses", status) for status in message.statuses),
+        backends=frozenset(message.backends),
+        accounts=frozenset(message.accounts),
+        all_tags=frozenset(message.all_tags),
+        any_tags=frozenset(message.any_tags),
+        display_name=message.display_name,
+        session=message.session,
+        created_from=_datetime(f"{field}.created_after", message, "created_after"),
+        created_to=_datetime(f"{field}.created_before", message, "created_before"),
+    )
+
+
+def display_name(field: str, value: str) -> str:
+    """Return a name given by a user."""
+    _check_length(field, value, MAX_NAME_LENGTH)
+    return value
+
+
+def tags(field: str, values: Sequence[str]) -> tuple[str, ...]:
+    """Return the tags of a job."""
+    if len(values) > MAX_TAGS:
+        raise InvalidArgument.field(field, f"at most {MAX_TAGS} tags, not {len(values)}")
+    for index, tag in enumerate(values):
+        if not tag:
+            raise InvalidArgument.field(f"{field}[{index}]", "a tag must not be empty")
+        _check_length(f"{field}[{index}]", tag, MAX_NAME_LENGTH)
+    if len(set(values)) != len(values):
+        raise InvalidArgument.field(field, "no tag may be there twice")
+    return tuple(values)
+
+
+def page_size(value: int) -> int:
+    """Return the size of a page: the default for 0, and never more than the limit (AIP-158)."""
+    if value < 0:
+        raise InvalidArgument.field("page_size", "must not be negative")
+    return min(value, MAX_PAGE_SIZE) if value else DEFAULT_PAGE_SIZE
+
+
+def offset(value: int) -> int:
+    """Return the first byte of a download."""
+    if value < 0:
+        raise InvalidArgument.field("offset", "must not be negative")
+    return value
+
+
+def resource_id(field: str, name: str, collection: str) -> str:
+    """Return the last part of a resource name `COLLECTION/ID`."""
+    head, _, rest = name.partition("/")
+    if head != collection or not rest or "/" in rest:
+        raise InvalidArgument.field(field, f"must be a resource name of the form {collection}/ID")
+    return rest
+
+
+def account_and_id(field: str, name: str, collection: str) -> tuple[str, str]:
+    """Return account and id of `accounts/ACCOUNT/COLLECTION/ID`, or `("", ID)` of `COLLECTION/ID`."""
+    match name.split("/"):
+        case [head, resource] if head == collection and resource:
+            return "", resource
+        case ["accounts", account, head, resource] if head == collection and account and resource:
+            return account, resource
+        case _:
+            raise InvalidArgument.field(
+                field, f"must be a resource name of the form accounts/ACCOUNT/{collection}/ID or {collection}/ID"
+            )
+
+
+def timestamp(field: str, value: Timestamp) -> datetime:
+    """Return a time."""
+    try:
+        return value.ToDatetime(tzinfo=UTC)
+    except (ValueError, OverflowError):
+        raise InvalidArgument.field(field, "not a time between the years 1 and 9999") from None
+
+
+def _datetime(field: str, message: job_pb2.JobFilter, name: str) -> datetime | None:
+    return timestamp(field, getattr(message, name)) if message.HasField(name) else None  # type: ignore[arg-type]
+
+
+def _status(field: str, value: int) -> JobStatus:
+    try:
+        return JobStatus(job_pb2.JobStatus.Name(value).removeprefix("JOB_STATUS_"))  # type: ignore[arg-type]
+    except ValueError:
+        raise InvalidArgument.field(field, f"{value} is not a status") from None
+
+
+def _enum(field: str, number: int, values: Mapping[Any, _Value]) -> _Value:
+    try:
+        return values[number]
+    except KeyError:
+        raise InvalidArgument.field(field, f"{number} is not one of its values") from None
+
+
+def _struct(field: str, message: Struct) -> dict[str, Any]:
+    if not message.fields:
+        return {}
+    try:
+        value: dict[str, Any] = MessageToDict(message)
+        size = len(json.dumps(value, allow_nan=False).encode())
+    except (ValueError, RecursionError):
+        raise InvalidArgument.field(field, "must be representable as JSON, without NaN and infinity") from None
+    if size > MAX_STRUCT_BYTES:
+        raise InvalidArgument.field(field, f"at most {MAX_STRUCT_BYTES} bytes as JSON, not {size}")
+    return value
+
+
+def _check_length(field: str, value: str, limit: int) -> None:
+    if len(value) > limit:
+        raise InvalidArgument.field(field, f"at most {limit} characters, not {len(value)}")

@@ -1,0 +1,246 @@
+"""The composition root: builds every part from the settings, wires them, starts and stops them in order."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import signal
+from collections.abc import Callable
+from contextlib import AsyncExitStack
+from typing import Any
+
+import grpc
+import structlog
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_health.v1._async import HealthServicer
+from grpc_reflection.v1alpha import reflection
+from qgateway.v1 import (
+    account_service_pb2,
+    account_service_pb2_grpc,
+    admin_service_pb2,
+    admin_service_pb2_grpc,
+    backend_service_pb2,
+    backend_service_pb2_grpc,
+    job_service_pb2,
+    job_service_pb2_grpc,
+    server_service_pb2,
+    server_service_pb2_grpc,
+    session_service_pb2,
+    session_service_pb2_grpc,
+)
+
+from gateway.access.api_keys import ApiKeyAuthenticator
+from gateway.config import ConfigError, LocalAccountSettings, ServerSettings, Settings
+from gateway.domain.provider import Health, Provider
+from gateway.engine.accounts import Accounts
+from gateway.engine.hub import Hub
+from gateway.engine.jobs import Jobs
+from gateway.providers.local import LocalProvider, LocalSettings
+from gateway.rpc.interceptor import CallInterceptor
+from gateway.rpc.job_service import JobService
+from gateway.rpc.limits import Limits
+from gateway.rpc.read_services import AccountService, BackendService, ServerService
+from gateway.store import Store
+from gateway.workers import WorkerPool, WorkerProgramReader
+
+_log = structlog.get_logger(__name__)
+
+_SERVICES = tuple(
+    file.DESCRIPTOR.services_by_name[name].full_name
+    for file, name in (
+        (job_service_pb2, "JobService"),
+        (backend_service_pb2, "BackendService"),
+        (session_service_pb2, "SessionService"),
+        (account_service_pb2, "AccountService"),
+        (admin_service_pb2, "AdminService"),
+        (server_service_pb2, "ServerService"),
+    )
+)
+_HEALTH = {
+    Health.SERVING: health_pb2.HealthCheckResponse.SERVING,
+    Health.DEGRADED: health_pb2.HealthCheckResponse.SERVING,
+    Health.NOT_SERVING: health_pb2.HealthCheckResponse.NOT_SERVING,
+}
+
+
+class GatewayServer:
+    """The running gateway.
+
+    Args:
+        settings: All settings.
+
+    Raises:
+        ConfigError: The settings leave something out that the server needs.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._keys = [key.load() for key in settings.access.api_keys]
+        if not self._keys:
+            raise ConfigError(
+                "There are no API keys, so nobody could call. Make one with 'gateway keys generate' and paste what it "
+                "prints into the configuration, or try the gateway out with 'gateway serve --dev'."
+            )
+        self._parts = AsyncExitStack()
+        self._server: grpc.aio.Server
+        self._health = HealthServicer()
+        self._jobs: Jobs
+        self.port = 0
+        """Port that the server listens on; 0 before `start`."""
+
+    async def start(self) -> None:
+        """Open the store, take up unfinished jobs, and listen.
+
+        Raises:
+            ConfigError: The address cannot be listened on, or a TLS file cannot be read.
+        """
+        settings = self._settings
+        try:
+            store = await Store.open(settings.store.path)
+            self._parts.push_async_callback(store.close)
+            pool = WorkerPool(size=settings.workers.processes)
+            self._parts.push_async_callback(pool.close)
+            reader = WorkerProgramReader(
+                pool, time_limit=settings.workers.time_limit, memory_limit=settings.workers.memory_limit
+            )
+            accounts = Accounts([self._provider(name, account) for name, account in settings.accounts.items()])
+            await accounts.start()
+            self._parts.push_async_callback(accounts.close)
+            self._jobs = Jobs(accounts, store, Hub(store), reader)
+            await self._jobs.start()
+            self._parts.push_async_callback(self._jobs.close)
+            await self._listen(accounts)
+        except BaseException:
+            await self._parts.aclose()
+            raise
+        # What lives now lives until the end: the collector need not look at it again, and need not look often.
+        gc.freeze()
+        gc.set_threshold(50_000, 20, 1000)
+        _log.info(
+            "listening", address=settings.server.listen, port=self.port, tls=settings.server.tls.certificate is not None
+        )
+
+    async def stop(self) -> None:
+        """Stop: no new jobs, watches are told to come back, running calls may end, nothing that was accepted is lost."""
+        _log.info("stopping")
+        await self._health.enter_graceful_shutdown()
+        self._jobs.stop_accepting()
+        await self._server.stop(self._settings.server.drain_timeout)
+        await self._parts.aclose()
+        _log.info("stopped")
+
+    def _provider(self, name: str, account: LocalAccountSettings) -> Provider:
+        simulators = WorkerPool(size=account.parallel_jobs)
+        self._parts.push_async_callback(simulators.close)
+        return LocalProvider(
+            name,
+            simulators,
+            LocalSettings(
+                parallel_jobs=account.parallel_jobs,
+                queue_limit=account.queue_limit,
+                time_limit=account.time_limit,
+                memory_limit=account.memory_limit,
+                max_shots=account.max_shots,
+                max_circuits=account.max_circuits,
+            ),
+        )
+
+    async def _listen(self, accounts: Accounts) -> None:
+        settings = self._settings.server
+        limits = Limits(
+            heartbeat_interval=settings.heartbeat_interval,
+            chunk_bytes=settings.chunk_bytes,
+            max_request_bytes=settings.max_request_bytes,
+        )
+        interceptor = CallInterceptor(ApiKeyAuthenticator(self._keys))
+        server = grpc.aio.server(interceptors=[interceptor], options=_channel_options(settings))
+        # RPCs without code of their own are left to the interceptor, which answers that they are not implemented.
+        job_service_pb2_grpc.add_JobServiceServicer_to_server(
+            JobService(self._jobs, limits),  # type: ignore[abstract]
+            server,
+        )
+        backend_service_pb2_grpc.add_BackendServiceServicer_to_server(BackendService(accounts), server)
+        session_service_pb2_grpc.add_SessionServiceServicer_to_server(
+            session_service_pb2_grpc.SessionServiceServicer(),  # type: ignore[abstract]
+            server,
+        )
+        account_service_pb2_grpc.add_AccountServiceServicer_to_server(
+            AccountService(accounts, self._jobs),  # type: ignore[abstract]
+            server,
+        )
+        admin_service_pb2_grpc.add_AdminServiceServicer_to_server(
+            admin_service_pb2_grpc.AdminServiceServicer(),  # type: ignore[abstract]
+            server,
+        )
+        server_service_pb2_grpc.add_ServerServiceServicer_to_server(ServerService(limits), server)
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
+        if settings.reflection:
+            names = (*_SERVICES, health_pb2.DESCRIPTOR.services_by_name["Health"].full_name, reflection.SERVICE_NAME)
+            reflection.enable_server_reflection(names, server)
+        try:
+            credentials = _credentials(settings)
+            if credentials is None:
+                self.port = server.add_insecure_port(settings.listen)
+            else:
+                self.port = server.add_secure_port(settings.listen, credentials)
+        except RuntimeError:
+            raise ConfigError(
+                f"server.listen: cannot listen on {settings.listen}. Is another program using the port?"
+            ) from None
+        await server.start()
+        self._server = server
+        for service in ("", *_SERVICES):
+            await self._health.set(service, health_pb2.HealthCheckResponse.SERVING)
+        for name, provider in accounts.providers.items():
+            await self._health.set(f"account/{name}", _HEALTH[provider.health().health])
+
+
+async def serve(settings: Settings, on_ready: Callable[[int], None]) -> None:
+    """Run the gateway until SIGTERM or SIGINT.
+
+    Args:
+        settings: All settings.
+        on_ready: Called with the port when calls are answered.
+
+    Raises:
+        ConfigError: The settings do not make a server.
+    """
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    server = GatewayServer(settings)
+    await server.start()
+    on_ready(server.port)
+    await stop.wait()
+    await server.stop()
+
+
+def _channel_options(settings: ServerSettings) -> list[tuple[str, Any]]:
+    return [
+        ("grpc.max_receive_message_length", settings.max_request_bytes),
+        ("grpc.max_connection_age_ms", round(settings.max_connection_age * 1000)),
+        ("grpc.max_connection_age_grace_ms", round(settings.drain_timeout * 1000)),
+        # Clients may ask for a sign of life this often, also between calls; the clients of this project do it every 30 s.
+        ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
+        ("grpc.keepalive_permit_without_calls", 1),
+        # Two servers on one port would share the callers at random.
+        ("grpc.so_reuseport", 0),
+        # A storm of new streams waits; the default would cancel most of it without a reason that clients can act upon.
+        ("grpc.server.max_pending_requests", 100_000),
+        ("grpc.server.max_pending_requests_hard_limit", 200_000),
+    ]
+
+
+def _credentials(settings: ServerSettings) -> grpc.ServerCredentials | None:
+    tls = settings.tls
+    if tls.certificate is None or tls.key is None:
+        return None
+    try:
+        authorities = tls.client_ca.read_bytes() if tls.client_ca else None
+        pair = (tls.key.read_bytes(), tls.certificate.read_bytes())
+    except OSError as error:
+        raise ConfigError(f"server.tls: cannot read {error.filename}: {error.strerror}") from None
+    return grpc.ssl_server_credentials(
+        [pair], root_certificates=authorities, require_client_auth=authorities is not None
+    )

@@ -1,0 +1,32 @@
+"""Fixtures that all tests share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+
+import pytest
+
+from tests.support.gateway_process import GatewayProcess
+
+
+@pytest.fixture(scope="session")
+def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[GatewayProcess]:
+    """A running gateway with the local provider, shared by all tests that only use it."""
+    process = GatewayProcess(tmp_path_factory.mktemp("gateway"), {"SERVER__HEARTBEAT_INTERVAL": "2"}).start()
+    yield process
+    assert process.stop() == 0
+
+
+@pytest.fixture
+def new_gateway(tmp_path: Path) -> Iterator[Callable[..., GatewayProcess]]:
+    """Makes a gateway of the test's own, not yet started; it is killed at the end if it still runs."""
+    made: list[GatewayProcess] = []
+
+    def make(settings: Mapping[str, str] | None = None) -> GatewayProcess:
+        made.append(GatewayProcess(tmp_path, settings))
+        return made[-1]
+
+    yield make
+    for process in made:
+        process.kill()

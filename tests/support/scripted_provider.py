@@ -1,0 +1,105 @@
+"""A provider that does what a test tells it, and nothing else."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from datetime import datetime
+
+from gateway.domain.backend import Backend, BackendProperties, BackendStatus
+from gateway.domain.errors import GatewayError, NotFound, Reason
+from gateway.domain.job import JobFailure, JobStatus, RunOptions, utc_now
+from gateway.domain.provider import (
+    AccountHealth,
+    Capability,
+    Health,
+    ProviderMetrics,
+    ProviderSubmission,
+    ProviderUpdate,
+    QueuePlace,
+)
+
+
+class ScriptedProvider:
+    """Takes jobs, and tells of them what the test says with `tell`."""
+
+    account = "scripted"
+    kind = "scripted"
+    description = "Does what a test tells it."
+
+    def __init__(self, *, volatile: bool = True) -> None:
+        self.capabilities = frozenset({Capability.PUSH, Capability.VOLATILE} if volatile else {Capability.PUSH})
+        self.submitted: list[ProviderSubmission] = []
+        self.cancelled: list[str] = []
+        self.forgotten: list[str] = []
+        self.tags: dict[str, tuple[str, ...]] = {}
+        self.refusals: list[GatewayError] = []
+        """Errors that the next submissions raise, one each."""
+        self._told: asyncio.Queue[ProviderUpdate] = asyncio.Queue()
+        self._backend = Backend("machine", self.account, 5, simulator=True)
+
+    def tell(self, provider_job_id: str, status: JobStatus, failure: JobFailure | None = None) -> None:
+        """Tell of a change."""
+        self._told.put_nowait(ProviderUpdate(provider_job_id, status, status.lower(), utc_now(), failure))
+
+    async def start(self) -> None: ...
+
+    async def close(self) -> None: ...
+
+    def health(self) -> AccountHealth:
+        return AccountHealth(Health.SERVING, "Well.", utc_now())
+
+    async def backends(self) -> tuple[Backend, ...]:
+        return (self._backend,)
+
+    async def backend(self, name: str) -> Backend:
+        if name != self._backend.name:
+            raise NotFound.backend(name)
+        return self._backend
+
+    async def backend_status(self, name: str) -> BackendStatus:
+        return BackendStatus()
+
+    async def properties(self, name: str, at: datetime | None) -> BackendProperties | None:
+        return None
+
+    def check_options(self, backend: Backend, options: RunOptions) -> None: ...
+
+    async def submit(self, submission: ProviderSubmission) -> ProviderUpdate:
+        if self.refusals:
+            raise self.refusals.pop(0)
+        self.submitted.append(submission)
+        return ProviderUpdate(submission.marker, JobStatus.QUEUED, "queued", utc_now())
+
+    async def find(self, marker: str) -> tuple[str, ...]:
+        return tuple(submission.marker for submission in self.submitted if submission.marker == marker)
+
+    async def poll(self, provider_job_ids: tuple[str, ...]) -> tuple[ProviderUpdate, ...]:
+        return ()
+
+    async def updates(self) -> AsyncIterator[ProviderUpdate]:
+        while True:
+            yield await self._told.get()
+
+    async def fetch_result(self, provider_job_id: str) -> bytes:
+        return f"result of {provider_job_id}".encode()
+
+    async def forget(self, provider_job_id: str) -> None:
+        self.forgotten.append(provider_job_id)
+
+    async def queue_place(self, provider_job_id: str) -> QueuePlace | None:
+        return QueuePlace(0)
+
+    async def metrics(self, provider_job_id: str) -> ProviderMetrics:
+        return ProviderMetrics(queue=QueuePlace(0))
+
+    async def logs(self, provider_job_id: str) -> str:
+        return "a log"
+
+    async def cancel(self, provider_job_id: str) -> ProviderUpdate:
+        self.cancelled.append(provider_job_id)
+        failure = JobFailure(Reason.CANCELLED_BY_CALLER, "Cancelled by a caller.")
+        return ProviderUpdate(provider_job_id, JobStatus.CANCELLED, "cancelled", utc_now(), failure)
+
+    async def set_tags(self, provider_job_id: str, tags: tuple[str, ...]) -> None:
+        self.tags[provider_job_id] = tags

@@ -1,0 +1,81 @@
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from gateway.domain.access import Caller, Role
+from gateway.domain.backend import Backend
+from gateway.domain.job import Job, JobStatus, ProgramKind, ProgramSummary, RunOptions
+from gateway.domain.program import PreparedProgram
+from gateway.engine.accounts import Accounts
+from gateway.engine.hub import Hub
+from gateway.engine.jobs import JobRequest, Jobs
+from gateway.store import Store
+from tests.support.scripted_provider import ScriptedProvider
+
+ALICE = Caller("alice", "physics", Role.SUBMITTER)
+MALLORY = Caller("mallory", "chemistry", Role.OPERATOR)
+
+
+class UnreadProgram:
+    """Takes every program as it is: what programs say is not what these tests are about."""
+
+    async def prepare(self, program: bytes, backend: Backend, options: RunOptions) -> PreparedProgram:
+        summary = ProgramSummary(ProgramKind.QPY, 1, len(program), hashlib.sha256(program).hexdigest(), 2)
+        return PreparedProgram(summary, program, dynamic=False)
+
+    async def select_result(
+        self, result: bytes, experiments: tuple[int, ...], *, include_counts: bool, omit_shots: bool
+    ) -> bytes:
+        return result
+
+
+@dataclass
+class Engine:
+    """A running engine over a real store and a scripted provider."""
+
+    jobs: Jobs
+    store: Store
+    provider: ScriptedProvider
+    heartbeat: float = 30.0
+
+    async def submit(self, caller: Caller = ALICE, **fields: object) -> Job:
+        request = JobRequest(
+            **{"program": b"a program", "backend": "machine", "options": RunOptions(), "digest": "d", **fields}  # type: ignore[arg-type]
+        )
+        job, _ = await self.jobs.submit(caller, request)
+        return job
+
+    async def status(self, job: Job, status: JobStatus, caller: Caller = ALICE) -> Job:
+        """Wait until a job has a status, and return it."""
+
+        async def seen() -> Job:
+            async for news in self.jobs.watch(caller, job.id, None, self.heartbeat):
+                if not isinstance(news, int) and news.job.status is status:
+                    return news.job
+            raise AssertionError(f"the job never was {status}")
+
+        return await asyncio.wait_for(seen(), 10)
+
+
+@asynccontextmanager
+async def running_engine(path: Path, provider: ScriptedProvider) -> AsyncIterator[Engine]:
+    async with AsyncExitStack() as parts:
+        store = await Store.open(path)
+        parts.push_async_callback(store.close)
+        jobs = Jobs(Accounts([provider]), store, Hub(store), UnreadProgram())
+        await jobs.start()
+        parts.push_async_callback(jobs.close)
+        yield Engine(jobs, store, provider)
+
+
+@pytest.fixture
+async def engine(tmp_path: Path) -> AsyncIterator[Engine]:
+    async with running_engine(tmp_path / "store.db", ScriptedProvider()) as engine:
+        yield engine
