@@ -1,0 +1,114 @@
+"""What every benchmark needs: figures, interleaved medians, servers to measure."""
+
+from __future__ import annotations
+
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """One measured figure."""
+
+    name: str
+    value: float
+    unit: str
+    baseline: float | None
+    """The same measure of the bare building block, in the same unit."""
+    ratio: float | None
+    """`value` ÷ `baseline`."""
+    target: str
+    """What the ratio, or the value, should be."""
+    met: bool
+    how: str
+    """What was measured against what."""
+
+
+def interleaved(
+    measures: dict[str, Callable[[], float]], rounds: int, progress: Callable[[], None]
+) -> dict[str, list[float]]:
+    """Take turns between measures, so that the machine's moods hit all of them alike.
+
+    Args:
+        measures: Each returns one measured value.
+        rounds: Number of values of each.
+        progress: Called after each value.
+
+    Returns:
+        The values of each, in the order in which they were measured.
+    """
+    values: dict[str, list[float]] = {name: [] for name in measures}
+    for turn in range(rounds):
+        # Every other round runs backwards: who comes first gets the colder machine.
+        for name in list(measures) if turn % 2 == 0 else list(reversed(measures)):
+            values[name].append(measures[name]())
+            progress()
+    return values
+
+
+def median(values: list[float]) -> float:
+    """Return the median."""
+    return statistics.median(values)
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """A server that was started to be measured."""
+
+    pid: int
+    target: str
+    api_key: str = ""
+
+
+@contextmanager
+def gateway_server(**settings: str) -> Iterator[Server]:
+    """Run a gateway with a store of its own.
+
+    Args:
+        settings: Settings as environment variables, without the prefix `GATEWAY_`.
+    """
+    with tempfile.TemporaryDirectory(prefix="qgateway-bench-") as folder:
+        environment = {key: value for key, value in os.environ.items() if not key.startswith("GATEWAY_")}
+        environment["GATEWAY_STORE__PATH"] = str(Path(folder) / "qgateway.db")
+        environment["GATEWAY_LOG__LEVEL"] = "warning"
+        environment |= {f"GATEWAY_{name}": value for name, value in settings.items()}
+        command = [sys.executable, "-m", "gateway", "serve", "--dev", "--listen", "127.0.0.1:0"]
+        with _process(command, environment) as process:
+            lines = dict(_line(process).split("=", 1) for _ in range(2))
+            yield Server(process.pid, lines["QGATEWAY_TARGET"], lines["QGATEWAY_API_KEY"])
+
+
+@contextmanager
+def bare_server() -> Iterator[Server]:
+    """Run the bare building block: a grpc.aio server that echoes bytes."""
+    command = [sys.executable, "-m", "benchmarks.bare_server"]
+    with _process(command, dict(os.environ)) as process:
+        yield Server(process.pid, _line(process))
+
+
+
+
+@contextmanager
+def _process(command: list[str], environment: dict[str, str]) -> Iterator[subprocess.Popen[str]]:
+    process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True)
+    try:
+        yield process
+    finally:
+        process.terminate()
+        process.wait(timeout=40)
+        if process.stdout is not None:
+            process.stdout.close()
+
+
+def _line(process: subprocess.Popen[str]) -> str:
+    line = process.stdout.readline().strip() if process.stdout is not None else ""
+    if not line:
+        raise RuntimeError("the server did not start")
+    return line

@@ -1,0 +1,167 @@
+"""What is read. Runs on a reader's thread, on a connection that never writes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Connection, Row, Select, bindparam, func, select, text
+
+from gateway.domain.access import AuditEntry
+from gateway.domain.errors import NotFound
+from gateway.domain.job import EventType, Job, JobEvent
+from gateway.domain.query import JobFilter, JobPage
+from gateway.store.codec import decode_blob, decode_job, from_micros
+from gateway.store.database import driver_connection
+from gateway.store.listing import page_of_jobs
+from gateway.store.schema import (
+    audit,
+    events,
+    has_provider_job_id,
+    has_request_id,
+    is_unfinished,
+    jobs,
+    programs,
+    results,
+    sql,
+)
+
+_JOB = sql(select(jobs.c.document).where(jobs.c.id == bindparam("id")))
+_JOB_OF_PROVIDER = sql(
+    select(jobs.c.document)
+    .where(
+        jobs.c.account == bindparam("account"),
+        jobs.c.provider_job_id == bindparam("provider_job_id"),
+        has_provider_job_id,
+    )
+    .order_by(jobs.c.seq.desc())
+)
+_JOB_OF_REQUEST = sql(
+    select(jobs.c.document).where(
+        jobs.c.tenant == bindparam("tenant"), jobs.c.request_id == bindparam("request_id"), has_request_id
+    )
+)
+_COUNT_UNFINISHED = sql(
+    select(func.count()).select_from(jobs).where(jobs.c.account == bindparam("account"), is_unfinished)
+)
+# Kept by SQLite for the numbering of rows: it does not forget what was deleted.
+_LAST_REVISION = text("SELECT seq FROM sqlite_sequence WHERE name = 'events'")
+
+
+@dataclass(frozen=True, slots=True)
+class AuditRecord:
+    """An audit entry as it is stored."""
+
+    sequence: int
+    """Position in the store-wide order, from 1, without repetition."""
+    entry: AuditEntry
+
+
+class Reads:
+    """The reads of a store. A job that is not there is None, unless a method says otherwise.
+
+    Args:
+        connection: A connection of the thread's own. It begins no transaction by itself.
+    """
+
+    def __init__(self, connection: Connection) -> None:
+        self.connection = driver_connection(connection)
+        self._core = connection
+        self._execute = self.connection.execute
+
+    def job(self, job_id: str) -> Job | None:
+        """See `Store.get_job`."""
+        return self._job(_JOB, id=job_id)
+
+    def job_of_provider(self, account: str, provider_job_id: str) -> Job | None:
+        """See `Store.get_job_by_provider_id`."""
+        return self._job(_JOB_OF_PROVIDER, account=account, provider_job_id=provider_job_id)
+
+    def job_of_request(self, tenant: str, request_id: str) -> Job | None:
+        """See `Store.get_job_by_request_id`."""
+        return self._job(_JOB_OF_REQUEST, tenant=tenant, request_id=request_id)
+
+    def count_unfinished(self, account: str) -> int:
+        """See `Store.count_unfinished`."""
+        count: int = self._execute(_COUNT_UNFINISHED, {"account": account}).fetchone()[0]
+        return count
+
+    def jobs(self, where: JobFilter, *, limit: int, cursor: int | None, oldest_first: bool, skip: int) -> JobPage:
+        """See `Store.list_jobs`."""
+        query = page_of_jobs(where, cursor=cursor, oldest_first=oldest_first)
+        # One more than asked for tells whether there is another page.
+        rows = self._core.execute(query.limit(limit + 1).offset(skip)).all()
+        page = rows[:limit]
+        return JobPage(
+            jobs=tuple(decode_job(row.document) for row in page),
+            next_cursor=page[-1].seq if len(rows) > limit else None,
+        )
+
+    def unfinished_jobs(self, account: str | None) -> tuple[Job, ...]:
+        """See `Store.unfinished_jobs`."""
+        # The few are to be sorted: in the order of a plain `seq`, SQLite would look for them among all jobs.
+        query = select(jobs.c.document).where(is_unfinished).order_by(jobs.c.seq + 0)
+        if account is not None:
+            query = query.where(jobs.c.account == account)
+        return tuple(decode_job(document) for document in self._core.scalars(query))
+
+    def events(self, *, job_id: str | None, after: int, limit: int) -> tuple[JobEvent, ...]:
+        """See `Store.job_events` and `Store.events`. All jobs if `job_id` is None."""
+        query = select(events).where(events.c.revision > after).order_by(events.c.revision).limit(limit)
+        if job_id is not None:
+            query = query.where(events.c.job_id == job_id)
+        return tuple(_event(row) for row in self._core.execute(query))
+
+    def last_revision(self) -> int:
+        """See `Store.last_revision`."""
+        return self._core.scalar(_LAST_REVISION) or 0
+
+    def program(self, job_id: str) -> bytes:
+        """See `Store.read_program`."""
+        program = self._blob(select(programs).join(jobs).where(jobs.c.id == job_id))
+        if program is None:
+            raise NotFound.job(job_id)
+        return program
+
+    def result(self, job_id: str) -> bytes | None:
+        """See `Store.read_result`."""
+        return self._blob(select(results).join(jobs).where(jobs.c.id == job_id))
+
+    def audit_records(self, *, after: int, limit: int) -> tuple[AuditRecord, ...]:
+        """See `Store.audit_records`."""
+        query = select(audit).where(audit.c.sequence > after).order_by(audit.c.sequence).limit(limit)
+        return tuple(_audit_record(row) for row in self._core.execute(query))
+
+    def _job(self, query: str, **parameters: str) -> Job | None:
+        row = self._execute(query, parameters).fetchone()
+        return decode_job(row[0]) if row else None
+
+    def _blob(self, query: Select[Any]) -> bytes | None:
+        row = self._core.execute(query).one_or_none()
+        return decode_blob(row.encoding, row.size, row.data) if row else None
+
+
+def _event(row: Row[Any]) -> JobEvent:
+    return JobEvent(
+        revision=row.revision,
+        type=EventType(row.type),
+        at=from_micros(row.at),
+        job=decode_job(row.document),
+        message=row.message,
+    )
+
+
+def _audit_record(row: Row[Any]) -> AuditRecord:
+    return AuditRecord(
+        row.sequence,
+        AuditEntry(
+            at=from_micros(row.at),
+            caller=row.caller,
+            tenant=row.tenant,
+            action=row.action,
+            resource=row.resource,
+            outcome=row.outcome,
+            peer=row.peer,
+            request_id=row.request_id,
+        ),
+    )

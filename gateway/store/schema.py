@@ -1,0 +1,166 @@
+"""The tables, and how a statement on them becomes SQL text.
+
+Tables and statements are defined once, with SQLAlchemy. What runs thousands of times a second is compiled once and then goes
+straight to the driver, because SQLAlchemy's own execution costs several times as much as such a statement itself.
+
+Times are integers: microseconds since 1970, UTC. They sort and compare without a rule about formats.
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    ClauseElement,
+    Column,
+    ColumnElement,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    Table,
+    Text,
+    UniqueConstraint,
+    false,
+    insert,
+    literal_column,
+)
+from sqlalchemy.dialects import sqlite
+
+SCHEMA_REVISION = "0001"
+"""The newest migration, whose outcome `metadata` describes. A database that names it is opened without a look at the migrations."""
+
+metadata = MetaData(
+    naming_convention={
+        "pk": "pk_%(table_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_name)s",
+    }
+)
+
+# SQLite numbers rows by itself only in a column of type INTEGER, which holds 64 bits there.
+_Counter = BigInteger().with_variant(Integer, "sqlite")
+
+programs = Table(
+    "programs",
+    metadata,
+    Column("sha256", Text, primary_key=True),  # of the bytes before encoding
+    Column("size", BigInteger, nullable=False),  # bytes before encoding
+    Column("encoding", Text, nullable=False),
+    Column("data", LargeBinary, nullable=False),
+)
+
+# `document` is the whole job; the columns before it repeat what is searched for. It comes last, so that a scan of the others does
+# not have to step over it.
+jobs = Table(
+    "jobs",
+    metadata,
+    Column("seq", _Counter, primary_key=True),  # order of creation
+    Column("id", Text, nullable=False),
+    Column("tenant", Text, nullable=False),
+    Column("account", Text, nullable=False),
+    Column("backend", Text, nullable=False),
+    Column("status", Text, nullable=False),
+    Column("final", Boolean, nullable=False),  # whether `status` is final
+    Column("display_name", Text, nullable=False),
+    Column("session", Text, nullable=False),
+    Column("request_id", Text, nullable=False),
+    Column("provider_job_id", Text, nullable=False),
+    Column("program_sha256", Text, ForeignKey("programs.sha256"), nullable=False),
+    Column("created_at", BigInteger, nullable=False),
+    Column("revision", BigInteger, nullable=False),
+    Column("document", Text, nullable=False),
+    UniqueConstraint("id"),
+    sqlite_autoincrement=True,
+)
+
+# SQLite uses a partial index only for a query that repeats its condition literally, hence one object for both.
+_EMPTY: ColumnElement[str] = literal_column("''")
+is_unfinished = jobs.c.final == false()
+has_request_id = jobs.c.request_id != _EMPTY
+has_provider_job_id = jobs.c.provider_job_id != _EMPTY
+
+
+def _partial_index(
+    name: str, *columns: Column[str] | Column[int], where: ColumnElement[bool], unique: bool = False
+) -> Index:
+    return Index(name, *columns, unique=unique, sqlite_where=where, postgresql_where=where)
+
+
+_partial_index("uq_jobs_request", jobs.c.tenant, jobs.c.request_id, where=has_request_id, unique=True)
+_partial_index("ix_jobs_provider", jobs.c.account, jobs.c.provider_job_id, where=has_provider_job_id)
+_partial_index("ix_jobs_unfinished_tenant", jobs.c.tenant, jobs.c.seq, where=is_unfinished)
+_partial_index("ix_jobs_unfinished_account", jobs.c.account, jobs.c.seq, where=is_unfinished)
+Index("ix_jobs_program", jobs.c.program_sha256)
+# A listing walks a tenant's jobs by age and tests the last two columns without touching the rows.
+Index("ix_jobs_tenant", jobs.c.tenant, jobs.c.seq, jobs.c.created_at, jobs.c.status)
+
+# The tenant is repeated here so that a tag which another tenant uses a million times costs this one nothing.
+job_tags = Table(
+    "job_tags",
+    metadata,
+    Column("tag", Text, primary_key=True),
+    Column("tenant", Text, primary_key=True),
+    Column("job_seq", BigInteger, ForeignKey("jobs.seq", ondelete="CASCADE"), primary_key=True),
+    sqlite_with_rowid=False,
+)
+Index("ix_job_tags_job", job_tags.c.job_seq)
+
+results = Table(
+    "results",
+    metadata,
+    Column("job_seq", _Counter, ForeignKey("jobs.seq", ondelete="CASCADE"), primary_key=True),
+    Column("size", BigInteger, nullable=False),  # bytes before encoding
+    Column("encoding", Text, nullable=False),
+    Column("data", LargeBinary, nullable=False),
+)
+
+# An event outlives its job, so it does not refer to it. `document` is the job after the change.
+events = Table(
+    "events",
+    metadata,
+    Column("revision", _Counter, primary_key=True),
+    Column("job_id", Text, nullable=False),
+    Column("tenant", Text, nullable=False),
+    Column("type", Text, nullable=False),
+    Column("at", BigInteger, nullable=False),
+    Column("message", Text, nullable=False),
+    Column("document", Text, nullable=False),
+    sqlite_autoincrement=True,
+)
+Index("ix_events_job", events.c.job_id, events.c.revision)
+
+audit = Table(
+    "audit",
+    metadata,
+    Column("sequence", _Counter, primary_key=True),
+    Column("at", BigInteger, nullable=False),
+    Column("caller", Text, nullable=False),
+    Column("tenant", Text, nullable=False),
+    Column("action", Text, nullable=False),
+    Column("resource", Text, nullable=False),
+    Column("outcome", Text, nullable=False),
+    Column("peer", Text, nullable=False),
+    Column("request_id", Text, nullable=False),
+    sqlite_autoincrement=True,
+)
+
+
+_DIALECT = sqlite.dialect(paramstyle="named")
+
+
+def sql(statement: ClauseElement) -> str:
+    """Return a statement as text for the driver, with its parameters as `:name`."""
+    return str(statement.compile(dialect=_DIALECT))
+
+
+def insert_sql(table: Table, *, numbered: bool = False) -> str:
+    """Return the insertion of a row as text, with a parameter for each column, named after it.
+
+    Args:
+        table: Where to insert.
+        numbered: Leave the first column out: the database numbers the row.
+    """
+    names = [column.name for column in table.columns][1 if numbered else 0 :]
+    return str(insert(table).compile(dialect=_DIALECT, column_keys=names))

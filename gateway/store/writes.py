@@ -1,0 +1,197 @@
+"""What is written, and by which rules. Runs on the writer's thread, inside the transactions of `GroupCommit`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import datetime
+from operator import attrgetter
+from typing import Any
+
+from sqlalchemy import Connection, bindparam, delete, exists, select, update
+
+from gateway.domain.access import AuditEntry
+from gateway.domain.errors import Internal, NotFound
+from gateway.domain.job import Change, EventType, Job, JobEvent, ResultSummary
+from gateway.store.codec import Blob, decode_job, encode_blob, encode_job, to_micros
+from gateway.store.database import driver_connection
+from gateway.store.schema import audit, events, has_request_id, insert_sql, job_tags, jobs, programs, results, sql
+
+_FIND_JOB = sql(select(jobs.c.seq, jobs.c.document).where(jobs.c.id == bindparam("id")))
+_FIND_REQUEST = sql(
+    select(jobs.c.document).where(
+        jobs.c.tenant == bindparam("tenant"), jobs.c.request_id == bindparam("request_id"), has_request_id
+    )
+)
+_FIND_PROGRAM = sql(select(programs.c.size).where(programs.c.sha256 == bindparam("sha256")))
+_ADD_PROGRAM = insert_sql(programs)
+_ADD_JOB = insert_sql(jobs, numbered=True)
+_ADD_TAG = insert_sql(job_tags)
+_ADD_RESULT = insert_sql(results)
+_ADD_EVENT = insert_sql(events)
+_ADD_AUDIT = insert_sql(audit, numbered=True)
+_VARIABLE_COLUMNS = ("status", "final", "display_name", "session", "provider_job_id", "revision", "document")
+_CHANGE_JOB = sql(
+    update(jobs).where(jobs.c.seq == bindparam("job_seq")).values({name: bindparam(name) for name in _VARIABLE_COLUMNS})
+)
+_DROP_JOB = sql(delete(jobs).where(jobs.c.seq == bindparam("job_seq")))
+_DROP_TAGS = sql(delete(job_tags).where(job_tags.c.job_seq == bindparam("job_seq")))
+_DROP_RESULT = sql(delete(results).where(results.c.job_seq == bindparam("job_seq")))
+_DROP_EVENTS = sql(delete(events).where(events.c.job_id == bindparam("id")))
+_DROP_PROGRAM = sql(
+    delete(programs).where(
+        programs.c.sha256 == bindparam("sha256"), ~exists().where(jobs.c.program_sha256 == programs.c.sha256)
+    )
+)
+
+_FIXED_FIELDS = attrgetter("id", "tenant", "account", "backend", "created_at", "request_id", "program.sha256")
+
+
+class Writes:
+    """The writes of a store, each to be called inside a transaction.
+
+    Args:
+        connection: The only connection that writes. It begins no transaction by itself.
+        last_revision: The highest revision that was ever given out.
+    """
+
+    def __init__(self, connection: Connection, last_revision: int) -> None:
+        self.events: list[JobEvent] = []
+        """What happened since it was cleared, in the order of the revisions."""
+        self.connection = driver_connection(connection)
+        self._execute = self.connection.execute
+        self._revision = last_revision
+
+    def create_job(self, job: Job, program: Blob, entry: AuditEntry) -> Job:
+        """See `Store.create_job`."""
+        if job.request_id:
+            known = self._execute(_FIND_REQUEST, {"tenant": job.tenant, "request_id": job.request_id}).fetchone()
+            if known:
+                return decode_job(known[0])
+        if not self._execute(_FIND_PROGRAM, {"sha256": program.sha256}).fetchone():
+            self._execute(_ADD_PROGRAM, {"sha256": program.sha256, **_blob_columns(program)})
+        job, document = self._add_event(EventType.CREATED, job, job.created_at)
+        columns = {
+            "id": job.id,
+            "tenant": job.tenant,
+            "account": job.account,
+            "backend": job.backend,
+            "request_id": job.request_id,
+            "program_sha256": program.sha256,
+            "created_at": to_micros(job.created_at),
+            **_variable_columns(job, document),
+        }
+        seq = self._execute(_ADD_JOB, columns).lastrowid
+        self._add_tags(seq, job)
+        self.append_audit(entry)
+        return job
+
+    def change_job(self, job_id: str, change: Callable[[Job], Change | None], entry: AuditEntry | None) -> Job:
+        """See `Store.change_job`."""
+        seq, current = self._find(job_id)
+        what = change(current)
+        if entry:
+            self.append_audit(entry)
+        if what is None:
+            return current
+        _check_follows(current, what)
+        job, document = self._add_event(what.type, what.job, what.job.updated_at, what.message)
+        self._execute(_CHANGE_JOB, {"job_seq": seq, **_variable_columns(job, document)})
+        if job.tags != current.tags:
+            self._execute(_DROP_TAGS, {"job_seq": seq})
+            self._add_tags(seq, job)
+        if job.result != current.result or what.result is not None:
+            self._execute(_DROP_RESULT, {"job_seq": seq})
+        if what.result is not None:
+            self._add_result(seq, what.result, job.result)
+        return job
+
+    def delete_job(self, job_id: str, check: Callable[[Job], None], entry: AuditEntry) -> None:
+        """See `Store.delete_job`."""
+        seq, current = self._find(job_id)
+        check(current)
+        self._execute(_DROP_JOB, {"job_seq": seq})  # its tags and its result go with it
+        self._execute(_DROP_PROGRAM, {"sha256": current.program.sha256})
+        self._execute(_DROP_EVENTS, {"id": job_id})
+        self._add_event(EventType.DELETED, current, entry.at)
+        self.append_audit(entry)
+
+    def append_audit(self, entry: AuditEntry) -> None:
+        """See `Store.append_audit`."""
+        columns = {
+            "at": to_micros(entry.at),
+            "caller": entry.caller,
+            "tenant": entry.tenant,
+            "action": entry.action,
+            "resource": entry.resource,
+            "outcome": entry.outcome,
+            "peer": entry.peer,
+            "request_id": entry.request_id,
+        }
+        self._execute(_ADD_AUDIT, columns)
+
+    def _find(self, job_id: str) -> tuple[int, Job]:
+        row = self._execute(_FIND_JOB, {"id": job_id}).fetchone()
+        if row is None:
+            raise NotFound.job(job_id)
+        return row[0], decode_job(row[1])
+
+    def _add_event(self, type_: EventType, job: Job, at: datetime, message: str = "") -> tuple[Job, str]:
+        """Give the job its next revision and record the event. Returns the job with it, and its document."""
+        # A revision that is undone is not given out again: nobody saw it, and a gap harms nobody.
+        self._revision += 1
+        job = replace(job, revision=self._revision)
+        document = encode_job(job)
+        columns = {
+            "revision": job.revision,
+            "job_id": job.id,
+            "tenant": job.tenant,
+            "type": type_.value,
+            "at": to_micros(at),
+            "message": message,
+            "document": document,
+        }
+        self._execute(_ADD_EVENT, columns)
+        self.events.append(JobEvent(revision=job.revision, type=type_, at=at, job=job, message=message))
+        return job, document
+
+    def _add_tags(self, seq: int | None, job: Job) -> None:
+        for tag in set(job.tags):
+            self._execute(_ADD_TAG, {"tag": tag, "tenant": job.tenant, "job_seq": seq})
+
+    def _add_result(self, seq: int, data: bytes, summary: ResultSummary | None) -> None:
+        blob = encode_blob(data)
+        if summary is None or (summary.sha256, summary.size_bytes) != (blob.sha256, blob.size):
+            raise Internal("A result does not match its summary.")
+        self._execute(_ADD_RESULT, {"job_seq": seq, **_blob_columns(blob)})
+
+
+def _variable_columns(job: Job, document: str) -> dict[str, Any]:
+    return {
+        "status": job.status.value,
+        "final": int(job.status.is_final),
+        "display_name": job.display_name,
+        "session": job.session,
+        "provider_job_id": job.provider_job_id,
+        "revision": job.revision,
+        "document": document,
+    }
+
+
+def _blob_columns(blob: Blob) -> dict[str, Any]:
+    return {"size": blob.size, "encoding": blob.encoding.value, "data": blob.data}
+
+
+def _check_follows(current: Job, what: Change) -> None:
+    """Refuse a change that no job may undergo, whoever asks for it.
+
+    Raises:
+        Internal: The change breaks a promise that the store keeps.
+    """
+    job = what.job
+    if _FIXED_FIELDS(job) != _FIXED_FIELDS(current):
+        raise Internal(f"A change of job {current.id!r} touches a field that is fixed when a job is created.")
+    if current.status.is_final and job.status != current.status:
+        raise Internal(f"Job {current.id!r} is {current.status} for good and cannot become {job.status}.")
+    if what.result is None and job.result not in (None, current.result):
+        raise Internal(f"The result of job {current.id!r} must come with the change that announces it.")
