@@ -1,0 +1,270 @@
+"""A machine or simulator behind the gateway: a mirror of `IBMBackend`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import datetime as dt
+from typing import TYPE_CHECKING, Any
+
+from qiskit import QuantumCircuit
+from qiskit.providers import BackendV2, Options
+from qiskit.result.models import MeasLevel, MeasReturnType
+from qiskit.transpiler import Target
+
+from qgateway import _requests, _translate
+from qgateway._run_options import DEFAULTS
+from qgateway._times import optional_seconds, optional_time, to_timestamp
+from qgateway._transfer import upload_program
+from qgateway._translate import translated
+from qgateway.configuration import BackendConfiguration, BackendStatus
+from qgateway.job import GatewayCircuitJob
+from qgateway.properties import BackendProperties
+from qgateway.session import Session, SessionMode, session_request
+from qgateway.target import to_target
+from qgateway.v1 import backend_pb2, backend_service_pb2, job_service_pb2
+
+if TYPE_CHECKING:
+    from qgateway._connection import Connection
+    from qgateway.provider import GatewayProvider
+
+_LARGEST_SHOTS = 2**63 - 1
+
+
+class GatewayBackend(BackendV2):  # type: ignore[misc]
+    """A backend behind the gateway. Made by `GatewayProvider.get_backend` and `.backends`.
+
+    Each call of those makes a new object with options and session of its own, so that parts of a program do not disturb one
+    another. A backend can be copied and pickled, as a job can.
+
+    Args:
+        provider: The provider that made it.
+        message: The backend as the gateway sent it.
+    """
+
+    def __init__(self, provider: GatewayProvider, message: backend_pb2.Backend) -> None:
+        super().__init__(
+            provider=provider,
+            name=message.backend_id,
+            description=message.description or None,
+            online_date=optional_time(message, "online_time"),
+            backend_version=message.backend_version or None,
+        )
+        self._message = message
+        self._target: Target | None = None
+        self._session: Session | None = None
+        self._properties: BackendProperties | None = None
+        self._properties_known = False
+        self._set_validators()
+
+    @classmethod
+    def _default_options(cls) -> Options:
+        return Options(**DEFAULTS)
+
+    def _set_validators(self) -> None:
+        message = self._message
+        self._options.set_validator("shots", (1, message.max_shots or _LARGEST_SHOTS))
+        self._options.set_validator("memory", bool)
+        self._options.set_validator("init_qubits", bool)
+        self._options.set_validator("meas_level", list(message.meas_levels) or [int(MeasLevel.CLASSIFIED)])
+        self._options.set_validator("meas_return", [kind.value for kind in MeasReturnType])
+        shortest, longest = optional_seconds(message, "min_rep_delay"), optional_seconds(message, "max_rep_delay")
+        if shortest is not None and longest is not None:
+            self._options.set_validator("rep_delay", (shortest, longest))
+
+    @property
+    def connection(self) -> Connection:
+        """The connection to the gateway."""
+        return self.provider.connection  # type: ignore[no-any-return]
+
+    @property
+    def account(self) -> str:
+        """Account of the gateway that offers the backend."""
+        return self._message.account
+
+    @property
+    def num_qubits(self) -> int:
+        """Number of qubits."""
+        return self._message.num_qubits
+
+    @property
+    def max_circuits(self) -> int | None:
+        """Most circuits of a job; None for no limit."""
+        return self._message.max_circuits or None
+
+    @property
+    def target(self) -> Target:
+        """What the transpiler needs to know. Read from the gateway at first use.
+
+        Raises:
+            IBMBackendApiError: The gateway did not answer.
+        """
+        if self._target is None:
+            if not (self._message.instructions or self._message.qubits):
+                self._message = self._read(backend_pb2.BACKEND_VIEW_FULL)
+            self._target = to_target(self._message)
+        return self._target
+
+    def configuration(self) -> BackendConfiguration:
+        """Return what the backend is. No request is made."""
+        return BackendConfiguration.from_message(self._message)
+
+    def status(self) -> BackendStatus:
+        """Ask the gateway whether the backend takes jobs, and how many wait.
+
+        Raises:
+            IBMBackendApiError: The gateway did not answer.
+        """
+        return BackendStatus.from_message(self._read(backend_pb2.BACKEND_VIEW_BASIC))
+
+    def properties(self, refresh: bool = False, datetime: dt | None = None) -> BackendProperties | None:
+        """Return the calibration.
+
+        Args:
+            refresh: Ask the gateway also where the calibration of now is known.
+            datetime: As of this time; without a zone it is local time. Default: now. Always asks the gateway.
+
+        Returns:
+            The calibration; None where the backend has none, as an ideal simulator.
+
+        Raises:
+            IBMBackendApiError: The gateway did not answer.
+        """
+        if datetime is None and self._properties_known and not refresh:
+            return self._properties
+        request = backend_service_pb2.GetBackendPropertiesRequest(name=self._message.name)
+        if datetime is not None:
+            request.at_time.CopyFrom(to_timestamp(datetime))
+        with translated(_translate.backend_call("Failed to retrieve backend properties")):
+            reply = self.connection.call(self.connection.backends.GetBackendProperties, request)
+        properties = BackendProperties.from_message(reply.properties) if reply.HasField("properties") else None
+        if datetime is None:
+            self._properties, self._properties_known = properties, True
+        return properties
+
+    def run(  # noqa: PLR0917 - the signature is that of the original
+        self,
+        circuits: QuantumCircuit | str | Iterable[QuantumCircuit | str],
+        dynamic: bool | None = None,
+        job_tags: list[str] | None = None,
+        init_circuit: bool | None = None,
+        init_num_resets: int | None = None,
+        header: dict[str, Any] | None = None,
+        shots: float | None = None,
+        memory: bool | None = None,
+        meas_level: int | MeasLevel | None = None,
+        meas_return: str | MeasReturnType | None = None,
+        rep_delay: float | None = None,
+        init_qubits: bool | None = None,
+        use_measure_esp: bool | None = None,
+        noise_model: Any | None = None,
+        seed_simulator: int | None = None,
+        *,
+        job_name: str | None = None,
+        transpile: int | None = None,
+        request_id: str | None = None,
+        **run_config: Any,
+    ) -> GatewayCircuitJob:
+        """Submit a job and return its handle.
+
+        What is given here comes before `backend.options`, and that before the defaults. When this returns, the gateway has
+        stored the job. It is sent at most once to the provider, however often the connection breaks meanwhile.
+
+        Args:
+            circuits: A circuit, an OpenQASM 2 or 3 text, or any iterable of circuits or of texts.
+            dynamic: Whether circuits have control flow. Default: found out. False is ignored, with a warning, where they have.
+            job_tags: Tags, by which `jobs` finds the job.
+            init_circuit: Passed to the provider as it is.
+            init_num_resets: Passed to the provider as it is.
+            header: Anything that goes into JSON; comes back as `job.header()` and `result.header`.
+            shots: Number of shots of each circuit. Default: 4000.
+            memory: Whether the result lists the outcome of each shot. Default: False.
+            meas_level: 2 for bits, 1 for IQ points. Default: 2.
+            meas_return: `single` or `avg`: whether IQ points are averaged over the shots. Default: `avg`.
+            rep_delay: Delay between shots in seconds. Default: the backend's.
+            init_qubits: Whether qubits are reset before each shot. Default: True.
+            use_measure_esp: Not supported; True is refused.
+            noise_model: A noise model of Aer, or its dictionary; passed to the provider.
+            seed_simulator: Seed of a simulator. Default: random.
+            job_name: Name for people.
+            transpile: Optimisation level 0 to 3 at which the gateway transpiles the circuits. Default: it does not.
+            request_id: Makes the submission idempotent: the same id gives the same job. Default: a new one.
+            run_config: Options that only the provider knows. Each gives a warning; the provider refuses what it does not know.
+
+        Raises:
+            IBMBackendValueError: An argument is wrong, or the gateway refuses the circuits.
+            IBMBackendJobLimitError: The backend, or a limit of the caller, takes no more jobs for now.
+            IBMBackendError: The backend does not exist any more, or takes no jobs.
+            IBMNotAuthorizedError: The caller may not submit.
+            IBMBackendApiError: The gateway did not answer.
+            RuntimeError: The session of this backend was closed.
+        """
+        arguments = {name: value for name, value in locals().items() if name not in ("self", "circuits", "run_config")}
+        if self._session is not None and not self._session.active:
+            raise RuntimeError(f"The session {self._session.session_id} is closed. Open another one.")
+        with translated(_translate.backend_call("Failed to read the limits of the gateway")):
+            server = self.connection.server_info()
+        request = _requests.submit_request(
+            circuits,
+            arguments,
+            self._options,
+            run_config,
+            backend=self._message,
+            server=server,
+            session=_requests.session_name(self._session.session_id) if self._session else "",
+        )
+        with translated(_translate.submission(request.request_id)):
+            if server.max_request_bytes and request.ByteSize() > server.max_request_bytes:
+                request.program_sha256 = upload_program(self.connection, request.program.SerializeToString())
+            reply: job_service_pb2.SubmitJobResponse = self.connection.call(self.connection.jobs.SubmitJob, request)
+        return GatewayCircuitJob(self.provider, reply.job, backend=self)
+
+    @property
+    def session(self) -> Session | None:
+        """The session in which jobs run, or None."""
+        return self._session
+
+    def open_session(self, max_time: int | str | None = None, *, mode: SessionMode = "session") -> Session:
+        """Open a session: jobs run in it until it is closed. One that is open before is left to itself.
+
+        Args:
+            max_time: Longest time that it may last: a number of seconds, or a sum such as `1h 30m`. Default: the provider's.
+            mode: `session` holds the backend between jobs; `batch` runs jobs together without holding it.
+
+        Raises:
+            IBMInputValueError: The time cannot be read.
+            IBMApiError: The gateway did not answer, or has no sessions.
+        """
+        request = session_request(self.name, self.account, max_time, mode)
+        with translated(_translate.service_call("Failed to open a session")):
+            reply = self.connection.call(self.connection.sessions.CreateSession, request)
+        self._session = Session(self, reply.session)
+        return self._session
+
+    def close_session(self) -> None:
+        """Close the session: it takes no further jobs, those submitted run. Without a session this does nothing.
+
+        Raises:
+            IBMApiError: The gateway did not answer, or refused.
+        """
+        if self._session is not None:
+            self._session.close()
+            self._session = None
+
+    def cancel_session(self) -> None:
+        """End the session at once; its waiting jobs are cancelled. Without a session this does nothing.
+
+        Raises:
+            IBMApiError: The gateway did not answer, or refused.
+        """
+        if self._session is not None:
+            self._session.cancel()
+            self._session = None
+
+    def _read(self, view: backend_pb2.BackendView.ValueType) -> backend_pb2.Backend:
+        request = backend_service_pb2.GetBackendRequest(name=self._message.name, view=view)
+        with translated(_translate.backend_call(f"Failed to retrieve backend {self.name}")):
+            return self.connection.call(self.connection.backends.GetBackend, request).backend
+
+    def __repr__(self) -> str:
+        """Return class and name."""
+        return f"<GatewayBackend('{self.name}')>"
