@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Iterator
 
 import pytest
-from fake_gateway import FakeGateway
 from qgateway._aio_connection import AioConnection
 from qgateway._connection import Connection, ConnectionSettings
+
+from tests.unit.client_transport.fake_gateway import FakeGateway
 
 
 @pytest.fixture

@@ -11,10 +11,11 @@ from pathlib import Path
 
 import grpc
 import pytest
-from fake_gateway import JOB, FakeGateway, hang, refusal
 from qgateway._aio_connection import AioConnection
 from qgateway._connection import Connection, ConnectionSettings, GatewayCallError
 from qgateway.v1 import job_pb2, job_service_pb2, server_service_pb2
+
+from tests.unit.client_transport.fake_gateway import JOB, FakeGateway, hang, refusal
 
 GET = job_service_pb2.GetJobRequest(name=JOB)
 

@@ -6,10 +6,11 @@ import copy
 import pickle
 
 import pytest
-from fake_gateway import JOB, FakeGateway, refusal
 from qgateway._connection import Connection, GatewayCallError
 from qgateway._errors import ErrorDetails, Violation
 from qgateway.v1 import job_service_pb2
+
+from tests.unit.client_transport.fake_gateway import JOB, FakeGateway, refusal
 
 
 def failed_call(connection: Connection) -> GatewayCallError:

@@ -8,11 +8,12 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
-from fake_gateway import JOB, FakeGateway, blob, refusal
 from qgateway import _aio_transfer, _transfer
 from qgateway._aio_connection import AioConnection
 from qgateway._connection import Connection, GatewayCallError
 from qgateway.v1 import job_service_pb2, server_service_pb2
+
+from tests.unit.client_transport.fake_gateway import JOB, FakeGateway, blob, refusal
 
 DATA = bytes(range(250)) * 42
 

@@ -8,12 +8,23 @@ from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import pytest
-from fake_gateway import JOB, Behaviour, FakeGateway, event, hang, heartbeat, refusal, refuse, stream
 from qgateway import _aio_watch, _watch
 from qgateway._aio_connection import AioConnection
 from qgateway._connection import Connection, GatewayCallError
 from qgateway._watch import QueueUpdate, WatchTimeout
 from qgateway.v1 import job_pb2
+
+from tests.unit.client_transport.fake_gateway import (
+    JOB,
+    Behaviour,
+    FakeGateway,
+    event,
+    hang,
+    heartbeat,
+    refusal,
+    refuse,
+    stream,
+)
 
 Watch = Callable[..., AsyncIterator[Any]]
 
