@@ -66,9 +66,9 @@ def _create_jobs() -> None:
         sa.Column("created_at", sa.BigInteger, nullable=False),
         sa.Column("revision", sa.BigInteger, nullable=False),
         *_texts("document"),
-        sa.ForeignKeyConstraint(["program_sha256"], ["programs.sha256"], name="fk_jobs_program_sha256"),
         sa.PrimaryKeyConstraint("seq", name="pk_jobs"),
         sa.UniqueConstraint("id", name="uq_jobs_id"),
+        sa.ForeignKeyConstraint(["program_sha256"], ["programs.sha256"], name="fk_jobs_program_sha256"),
         sqlite_autoincrement=True,
     )
     op.create_index("ix_jobs_program", "jobs", ["program_sha256"])
