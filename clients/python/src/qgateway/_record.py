@@ -8,7 +8,10 @@ from datetime import datetime
 from typing import Any, NoReturn
 
 from google.protobuf.field_mask_pb2 import FieldMask
+from google.protobuf.message import DecodeError
+from qiskit import QuantumCircuit
 from qiskit.providers import JobStatus
+from qiskit.result import Result
 
 from qgateway import _status, job_parts
 from qgateway._requests import resource_id
@@ -16,9 +19,11 @@ from qgateway._run_options import describe_run_options
 from qgateway._structs import from_struct
 from qgateway._times import local_datetime, optional_seconds
 from qgateway._watch import QueueUpdate, WatchItem
-from qgateway.exceptions import IBMJobFailureError, IBMJobInvalidStateError
+from qgateway.exceptions import IBMJobApiError, IBMJobFailureError, IBMJobInvalidStateError, IBMJobTimeoutError
+from qgateway.programs import to_circuits
 from qgateway.queue_info import QueueInfo
-from qgateway.v1 import job_pb2
+from qgateway.results import to_result
+from qgateway.v1 import job_pb2, program_pb2, result_pb2
 
 _logger = logging.getLogger(__name__)
 
@@ -186,6 +191,44 @@ class JobRecord:
             )
         if self._status == JobStatus.ERROR:
             raise IBMJobFailureError(f"Job failed: {self._failure_text()}", **facts)
+
+    _circuits_failed = "Failed to retrieve circuits"
+
+    @property
+    def _result_failed(self) -> str:
+        return f"Unable to retrieve result for job {self.job_id()}"
+
+    def _decode_result(self, data: bytes) -> Result:
+        """Return the result that was downloaded.
+
+        Raises:
+            IBMJobInvalidStateError: It is that of a provider program.
+            IBMJobApiError: It cannot be read.
+        """
+        try:
+            message = result_pb2.JobResult.FromString(data)
+            return to_result(message, job_id=self.job_id(), memory=self._record.options.memory)
+        except (DecodeError, ValueError) as error:
+            raise self._unreadable(self._result_failed, error) from error
+
+    def _decode_circuits(self, data: bytes) -> list[QuantumCircuit | str]:
+        """Return the circuits of the program that was downloaded.
+
+        Raises:
+            IBMJobApiError: They cannot be read.
+        """
+        try:
+            return to_circuits(program_pb2.Program.FromString(data))
+        except (DecodeError, ValueError) as error:
+            raise self._unreadable(self._circuits_failed, error) from error
+
+    def _unreadable(self, text: str, error: Exception) -> IBMJobApiError:
+        return IBMJobApiError(f"{text}: {error}", job_id=self.job_id(), reason="UNREADABLE")
+
+    def _timed_out(self, timeout: float | None) -> IBMJobTimeoutError:
+        return IBMJobTimeoutError(
+            f"Timed out waiting for job to complete after {timeout} secs.", job_id=self.job_id(), reason="TIMEOUT"
+        )
 
     def __eq__(self, other: object) -> bool:
         """Return whether both are handles of the same job of the same gateway."""

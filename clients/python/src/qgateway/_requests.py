@@ -177,6 +177,11 @@ def job_name(job_id: str) -> str:
     return job_id if "/" in job_id else f"jobs/{job_id}"
 
 
+def backend_name(name: str, account: str | None) -> str:
+    """Return the resource name of a backend: that of an account, or without one that of the first that has it."""
+    return f"accounts/{account}/backends/{name}" if account else f"backends/{name}"
+
+
 def session_name(session_id: str) -> str:
     """Return the resource name of a session: that of its id, or a resource name as it is."""
     return session_id if "/" in session_id else f"sessions/{session_id}"

@@ -7,16 +7,15 @@ from datetime import datetime as dt
 from typing import TYPE_CHECKING, Any
 
 from qiskit import QuantumCircuit
-from qiskit.providers import BackendV2, Options
 from qiskit.result.models import MeasLevel, MeasReturnType
 from qiskit.transpiler import Target
 
 from qgateway import _requests, _translate
-from qgateway._run_options import DEFAULTS
-from qgateway._times import optional_seconds, optional_time, to_timestamp
+from qgateway._backend_record import BackendRecord
+from qgateway._times import to_timestamp
 from qgateway._transfer import upload_program
 from qgateway._translate import translated
-from qgateway.configuration import BackendConfiguration, BackendStatus
+from qgateway.configuration import BackendStatus
 from qgateway.job import GatewayCircuitJob
 from qgateway.properties import BackendProperties
 from qgateway.session import Session, SessionMode, session_request
@@ -27,10 +26,8 @@ if TYPE_CHECKING:
     from qgateway._connection import Connection
     from qgateway.provider import GatewayProvider
 
-_LARGEST_SHOTS = 2**63 - 1
 
-
-class GatewayBackend(BackendV2):  # type: ignore[misc]
+class GatewayBackend(BackendRecord):
     """A backend behind the gateway. Made by `GatewayProvider.get_backend` and `.backends`.
 
     Each call of those makes a new object with options and session of its own, so that parts of a program do not disturb one
@@ -42,54 +39,16 @@ class GatewayBackend(BackendV2):  # type: ignore[misc]
     """
 
     def __init__(self, provider: GatewayProvider, message: backend_pb2.Backend) -> None:
-        super().__init__(
-            provider=provider,
-            name=message.backend_id,
-            description=message.description or None,
-            online_date=optional_time(message, "online_time"),
-            backend_version=message.backend_version or None,
-        )
-        self._message = message
+        super().__init__(provider, message)
         self._target: Target | None = None
         self._session: Session | None = None
         self._properties: BackendProperties | None = None
         self._properties_known = False
-        self._set_validators()
-
-    @classmethod
-    def _default_options(cls) -> Options:
-        return Options(**DEFAULTS)
-
-    def _set_validators(self) -> None:
-        message = self._message
-        self._options.set_validator("shots", (1, message.max_shots or _LARGEST_SHOTS))
-        self._options.set_validator("memory", bool)
-        self._options.set_validator("init_qubits", bool)
-        self._options.set_validator("meas_level", list(message.meas_levels) or [int(MeasLevel.CLASSIFIED)])
-        self._options.set_validator("meas_return", [kind.value for kind in MeasReturnType])
-        shortest, longest = optional_seconds(message, "min_rep_delay"), optional_seconds(message, "max_rep_delay")
-        if shortest is not None and longest is not None:
-            self._options.set_validator("rep_delay", (shortest, longest))
 
     @property
     def connection(self) -> Connection:
         """The connection to the gateway."""
         return self.provider.connection  # type: ignore[no-any-return]
-
-    @property
-    def account(self) -> str:
-        """Account of the gateway that offers the backend."""
-        return self._message.account
-
-    @property
-    def num_qubits(self) -> int:
-        """Number of qubits."""
-        return self._message.num_qubits
-
-    @property
-    def max_circuits(self) -> int | None:
-        """Most circuits of a job; None for no limit."""
-        return self._message.max_circuits or None
 
     @property
     def target(self) -> Target:
@@ -103,10 +62,6 @@ class GatewayBackend(BackendV2):  # type: ignore[misc]
                 self._message = self._read(backend_pb2.BACKEND_VIEW_FULL)
             self._target = to_target(self._message)
         return self._target
-
-    def configuration(self) -> BackendConfiguration:
-        """Return what the backend is. No request is made."""
-        return BackendConfiguration.from_message(self._message)
 
     def status(self) -> BackendStatus:
         """Ask the gateway whether the backend takes jobs, and how many wait.

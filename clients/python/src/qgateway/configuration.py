@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
-from typing import Any
+from typing import Any, TypeVar
 
 from qgateway._times import optional_seconds, optional_time
+from qgateway.exceptions import IBMError
 from qgateway.v1 import backend_pb2
+
+Backend = TypeVar("Backend")
 
 
 @dataclass(frozen=True)
@@ -157,3 +161,37 @@ class BackendStatus:
     def to_dict(self) -> dict[str, Any]:
         """Return all attributes as a dictionary."""
         return asdict(self)
+
+
+def matches(message: backend_pb2.Backend, wanted: Mapping[str, Any]) -> bool:
+    """Return whether a backend's configuration or status has some values. An attribute that does not exist matches nothing.
+
+    Args:
+        message: The backend as the gateway sent it.
+        wanted: Values by the name of the attribute.
+    """
+    facts = (BackendConfiguration.from_message(message), BackendStatus.from_message(message))
+    missing = object()
+    return all(any(getattr(fact, key, missing) == value for fact in facts) for key, value in wanted.items())
+
+
+def retired(name: str, account: str) -> backend_pb2.Backend:
+    """Return the stand-in for a backend that the gateway no longer has: not operational, so that it refuses to run."""
+    message = backend_pb2.Backend(name=f"accounts/{account}/backends/{name}", backend_id=name, account=account)
+    message.status.status_message = "retired"
+    return message
+
+
+def choose_least_busy(candidates: Iterable[tuple[BackendStatus, Backend]]) -> Backend:
+    """Return the backend with the fewest waiting jobs, among those that are operational and `active`.
+
+    Args:
+        candidates: Backends with their status.
+
+    Raises:
+        IBMError: There are none, or none takes jobs.
+    """
+    usable = [(state, backend) for state, backend in candidates if state.operational and state.status_msg == "active"]
+    if not usable:
+        raise IBMError("No backend takes jobs at the moment, or none matches.")
+    return min(usable, key=lambda pair: pair[0].pending_jobs)[1]

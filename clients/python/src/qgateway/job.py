@@ -7,7 +7,6 @@ from contextlib import closing
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from google.protobuf.message import DecodeError
 from qiskit import QuantumCircuit
 from qiskit.providers import JobStatus, JobV1
 from qiskit.providers.jobstatus import JOB_FINAL_STATES
@@ -29,11 +28,9 @@ from qgateway.exceptions import (
     IBMJobNotFoundError,
     IBMJobTimeoutError,
 )
-from qgateway.programs import to_circuits
 from qgateway.properties import BackendProperties
 from qgateway.queue_info import QueueInfo
-from qgateway.results import to_result
-from qgateway.v1 import job_pb2, job_service_pb2, program_pb2, result_pb2
+from qgateway.v1 import job_pb2, job_service_pb2
 
 if TYPE_CHECKING:
     from qgateway._connection import Connection
@@ -411,28 +408,14 @@ class GatewayCircuitJob(JobRecord, JobV1):  # type: ignore[misc]
         return reply
 
     def _read_circuits(self) -> list[QuantumCircuit | str]:
-        text = "Failed to retrieve circuits"
-        with translated(_translate.job_call(text, self.job_id())):
+        with translated(_translate.job_call(self._circuits_failed, self.job_id())):
             data = download_program(self._connection, self._record.name)
-        try:
-            return to_circuits(program_pb2.Program.FromString(data))
-        except (DecodeError, ValueError) as error:
-            raise IBMJobApiError(f"{text}: {error}", job_id=self.job_id(), reason="UNREADABLE") from error
+        return self._decode_circuits(data)
 
     def _read_result(self) -> Result:
-        text = f"Unable to retrieve result for job {self.job_id()}"
-        with translated(_translate.job_call(text, self.job_id())), download_bar("Result") as progress:
+        with translated(_translate.job_call(self._result_failed, self.job_id())), download_bar("Result") as progress:
             data = download_result(self._connection, self._record.name, progress=progress)
-        try:
-            message = result_pb2.JobResult.FromString(data)
-            return to_result(message, job_id=self.job_id(), memory=self._record.options.memory)
-        except (DecodeError, ValueError) as error:
-            raise IBMJobApiError(f"{text}: {error}", job_id=self.job_id(), reason="UNREADABLE") from error
-
-    def _timed_out(self, timeout: float | None) -> IBMJobTimeoutError:
-        return IBMJobTimeoutError(
-            f"Timed out waiting for job to complete after {timeout} secs.", job_id=self.job_id(), reason="TIMEOUT"
-        )
+        return self._decode_result(data)
 
     def __repr__(self) -> str:
         """Return class and id."""

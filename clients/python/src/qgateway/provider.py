@@ -19,8 +19,8 @@ from qgateway._settings import ApiKey, ConnectionSettings, TlsMode
 from qgateway._status import StatusLike
 from qgateway._translate import translated
 from qgateway.backend import GatewayBackend
-from qgateway.configuration import BackendStatus
-from qgateway.exceptions import IBMAccountError, IBMError
+from qgateway.configuration import choose_least_busy, matches, retired
+from qgateway.exceptions import IBMAccountError
 from qgateway.job import GatewayCircuitJob
 from qgateway.v1 import account_service_pb2, backend_pb2, backend_service_pb2, job_pb2, job_service_pb2
 
@@ -125,7 +125,7 @@ class GatewayProvider:
             backend = GatewayBackend(self, message)
             if name is not None and backend.name != name:
                 continue
-            if _matches(backend, message, kwargs) and (filters is None or filters(backend)):
+            if matches(message, kwargs) and (filters is None or filters(backend)):
                 found.append(backend)
         return found
 
@@ -261,11 +261,7 @@ class GatewayProvider:
         try:
             return GatewayBackend(self, self._get_backend(record.backend, record.account))
         except QiskitBackendNotFoundError:
-            retired = backend_pb2.Backend(
-                name=_backend_name(record.backend, record.account), backend_id=record.backend, account=record.account
-            )
-            retired.status.status_message = "retired"
-            return GatewayBackend(self, retired)
+            return GatewayBackend(self, retired(record.backend, record.account))
 
     def instances(self) -> list[str]:
         """Return the names of the accounts that the caller may use.
@@ -324,7 +320,7 @@ class GatewayProvider:
                 yield from reply.backends
 
     def _get_backend(self, name: str, account: str | None) -> backend_pb2.Backend:
-        request = backend_service_pb2.GetBackendRequest(name=_backend_name(name, account))
+        request = backend_service_pb2.GetBackendRequest(name=_requests.backend_name(name, account))
         with translated(_translate.backend_call(f"Failed to retrieve backend {name}")):
             try:
                 return self.connection.call(self.connection.backends.GetBackend, request).backend
@@ -404,18 +400,4 @@ def least_busy(backends: Iterable[GatewayBackend]) -> GatewayBackend:
         IBMError: There are none, or none takes jobs.
         IBMBackendApiError: The gateway did not answer.
     """
-    waiting = [(backend.status(), backend) for backend in backends]
-    usable = [(state, backend) for state, backend in waiting if state.operational and state.status_msg == "active"]
-    if not usable:
-        raise IBMError("No backend takes jobs at the moment, or none matches.")
-    return min(usable, key=lambda pair: pair[0].pending_jobs)[1]
-
-
-def _backend_name(name: str, account: str | None) -> str:
-    return f"accounts/{account}/backends/{name}" if account else f"backends/{name}"
-
-
-def _matches(backend: GatewayBackend, message: backend_pb2.Backend, wanted: dict[str, Any]) -> bool:
-    facts = (backend.configuration(), BackendStatus.from_message(message))
-    missing = object()
-    return all(any(getattr(fact, key, missing) == value for fact in facts) for key, value in wanted.items())
+    return choose_least_busy([(backend.status(), backend) for backend in backends])
