@@ -55,6 +55,7 @@ class Store:
 
     def __init__(self, files: _Files) -> None:
         self._database = files.database
+        self._closing = asyncio.Lock()
         self._listeners: list[Listener] = []
         self._writer = Lane("store-writer", GroupCommit(files.writes), publish=self._publish)
         self._points = Lane("store-points", SharedSnapshot(files.points))
@@ -75,10 +76,11 @@ class Store:
         return cls(await asyncio.to_thread(_Files, path))
 
     async def close(self) -> None:
-        """Finish what was asked for, refuse everything else, and close the database."""
-        for lane in (self._writer, self._points, self._pages):
-            await lane.close()
-        await asyncio.to_thread(self._database.close)
+        """Finish what was asked for, refuse everything else, and close the database. To close twice does no harm."""
+        async with self._closing:
+            for lane in (self._writer, self._points, self._pages):
+                await lane.close()
+            await asyncio.to_thread(self._database.close)
 
     def subscribe(self, listener: Listener) -> None:
         """Have a function called with the events of each commit, for as long as the store is open.

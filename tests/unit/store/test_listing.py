@@ -5,10 +5,13 @@ import random
 from datetime import timedelta
 
 import pytest
+from sqlalchemy.dialects import sqlite
 
 from gateway.domain.job import EventType, Job, JobStatus
 from gateway.domain.query import JobFilter
 from gateway.store import Store
+from gateway.store.listing import page_of_jobs
+from gateway.store.reads import Reads
 
 from .make import NOON, PROGRAM, a_job, an_entry, to_status
 
@@ -147,6 +150,33 @@ class TestFilters:
             await store.create_job(job, PROGRAM, an_entry())
             jobs.append(await store.change_job(job.id, to_status(choice(list(JobStatus)))))
         return jobs
+
+    @pytest.mark.parametrize("oldest_first", [False, True])
+    @pytest.mark.parametrize(
+        "where",
+        [
+            EVERYTHING,
+            JobFilter(tenant="physics"),
+            JobFilter(tenant="physics", statuses=frozenset({JobStatus.QUEUED, JobStatus.RUNNING})),
+            JobFilter(tenant="physics", all_tags=some("a", "b")),
+            JobFilter(tenant="physics", any_tags=some("a"), statuses=frozenset({JobStatus.DONE})),
+        ],
+        ids=["everything", "tenant", "unfinished", "all tags", "a tag and a status"],
+    )
+    async def test_a_page_is_found_in_order_and_never_sorted(
+        self, store: Store, where: JobFilter, oldest_first: bool
+    ) -> None:
+        query = page_of_jobs(where, cursor=5, oldest_first=oldest_first).limit(10)
+
+        def plan(reads: Reads) -> str:
+            compiled = query.compile(dialect=sqlite.dialect(), compile_kwargs={"literal_binds": True})
+            steps = [row[3] for row in reads.connection.execute(f"EXPLAIN QUERY PLAN {compiled}")]
+            return "; ".join(steps)
+
+        steps = await store._pages.run(plan)
+        assert "SCAN" not in steps
+        assert "TEMP B-TREE" not in steps
+        assert ("ix_jobs_unfinished_tenant" in steps) == (JobStatus.QUEUED in where.statuses)
 
     async def test_text_in_a_filter_is_only_text(self, store: Store) -> None:
         name = "'; DROP TABLE jobs; -- %_:x"
