@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from typing import Any
 
 from qgateway._aio_connection import AioConnection
@@ -21,7 +21,7 @@ async def watch_job(
     resume_token: str = "",
     timeout: float | None = None,  # noqa: ASYNC109 - part of the watch's contract
     on_interruption: OnInterruption | None = None,
-) -> AsyncIterator[WatchItem]:
+) -> AsyncGenerator[WatchItem]:
     """Follow a job until it is final; arguments, items and errors are those of `qgateway._watch.watch_job`."""
     state = WatchState(name, connection.settings.target, resume_token, timeout)
     while not state.finished:

@@ -25,6 +25,9 @@ from qgateway.queue_info import QueueInfo
 from qgateway.results import to_result
 from qgateway.v1 import job_pb2, program_pb2, result_pb2
 
+UPDATE_ATTEMPTS = 10
+"""How often tags are read anew when the job changes between reading and writing them."""
+
 _logger = logging.getLogger(__name__)
 
 _SCHEDULING_MODES = {

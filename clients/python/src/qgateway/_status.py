@@ -24,7 +24,7 @@ _BY_STATUS = {status: number for number, status in _BY_NUMBER.items()}
 
 COMPLETED = JOB_FINAL_STATES
 """The final statuses."""
-_GROUPS = {
+_GROUPS: dict[str, tuple[JobStatus, ...]] = {
     "pending": tuple(status for status in JobStatus if status not in COMPLETED),
     "completed": COMPLETED,
 }
@@ -46,7 +46,7 @@ def status_numbers(status: StatusLike | Iterable[StatusLike] | None) -> list[int
     """
     if status is None:
         return []
-    asked = [status] if isinstance(status, JobStatus | str) else list(status)
+    asked = list(status) if isinstance(status, Iterable) and not isinstance(status, str) else [status]
     if not asked:
         raise IBMBackendValueError("status: the list is empty; leave status out to list jobs in every status.")
     wanted = {found for item in asked for found in _statuses(item)}
@@ -58,7 +58,7 @@ def _statuses(item: object) -> tuple[JobStatus, ...]:
         return (item,)
     if isinstance(item, str):
         if item.lower() in _GROUPS:
-            return _GROUPS[item.lower()]
+            return tuple(_GROUPS[item.lower()])
         if item.upper() in JobStatus.__members__:
             return (JobStatus[item.upper()],)
     known = ", ".join([*_GROUPS, *JobStatus.__members__])

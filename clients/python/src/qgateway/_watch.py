@@ -7,7 +7,7 @@ grpc.aio.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -194,7 +194,7 @@ def watch_job(
     resume_token: str = "",
     timeout: float | None = None,
     on_interruption: OnInterruption | None = None,
-) -> Iterator[WatchItem]:
+) -> Generator[WatchItem]:
     """Follow a job until it is final.
 
     Yields each event once, in order: first the current state (or every event after `resume_token`), then each change.

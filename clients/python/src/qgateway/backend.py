@@ -12,13 +12,14 @@ from qiskit.transpiler import Target
 
 from qgateway import _requests, _translate
 from qgateway._backend_record import BackendRecord
+from qgateway._session_record import SessionMode, session_request
 from qgateway._times import to_timestamp
 from qgateway._transfer import upload_program
 from qgateway._translate import translated
 from qgateway.configuration import BackendStatus
 from qgateway.job import GatewayCircuitJob
 from qgateway.properties import BackendProperties
-from qgateway.session import Session, SessionMode, session_request
+from qgateway.session import Session
 from qgateway.target import to_target
 from qgateway.v1 import backend_pb2, backend_service_pb2, job_service_pb2
 

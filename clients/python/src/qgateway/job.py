@@ -16,7 +16,7 @@ from qgateway import _requests, _translate, job_parts
 from qgateway._errors import GatewayCallError
 from qgateway._pages import pages
 from qgateway._progress import download_bar
-from qgateway._record import JobRecord
+from qgateway._record import UPDATE_ATTEMPTS, JobRecord
 from qgateway._transfer import download_program, download_result
 from qgateway._translate import translated
 from qgateway._watch import WatchTimeout, watch_job
@@ -46,9 +46,6 @@ __all__ = [
     "IBMJobNotFoundError",
     "IBMJobTimeoutError",
 ]
-
-_UPDATE_ATTEMPTS = 10
-"""How often tags are read anew when the job changes between reading and writing them."""
 
 
 class GatewayCircuitJob(JobRecord, JobV1):  # type: ignore[misc]
@@ -146,7 +143,7 @@ class GatewayCircuitJob(JobRecord, JobV1):  # type: ignore[misc]
         try:
             with (
                 translated(_translate.job_call("Failed to wait for job", self.job_id())),
-                closing(watch_job(self._connection, self._record.name, timeout=timeout)) as items,  # type: ignore[type-var]
+                closing(watch_job(self._connection, self._record.name, timeout=timeout)) as items,
             ):
                 for item in items:
                     self._absorb_item(item)
@@ -210,12 +207,12 @@ class GatewayCircuitJob(JobRecord, JobV1):  # type: ignore[misc]
         """
         tags = _requests.check_tags(new_tags, IBMJobInvalidStateError)
         with translated(_translate.job_update("Failed to update tags", self.job_id())):
-            for attempt in range(1, _UPDATE_ATTEMPTS + 1):
+            for attempt in range(1, UPDATE_ATTEMPTS + 1):
                 try:
                     self._update(_requests.tags_request(self._record, tags))
                     break
                 except GatewayCallError as error:
-                    if error.code != "ABORTED" or attempt == _UPDATE_ATTEMPTS:
+                    if error.code != "ABORTED" or attempt == UPDATE_ATTEMPTS:
                         raise
                 # The job changed since it was read: a protected tag may have come. Read it, then decide again.
                 self._get_job()

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from datetime import datetime
 from itertools import islice
-from os import PathLike
 from types import TracebackType
-from typing import Any, NoReturn, Self
+from typing import Any, Self
 
 from qiskit.providers import QiskitBackendNotFoundError
 
@@ -15,22 +14,16 @@ from qgateway import _requests, _translate
 from qgateway._connection import Connection
 from qgateway._errors import GatewayCallError
 from qgateway._pages import pages
-from qgateway._settings import ApiKey, ConnectionSettings, TlsMode
+from qgateway._provider_record import ProviderRecord
 from qgateway._status import StatusLike
 from qgateway._translate import translated
 from qgateway.backend import GatewayBackend
 from qgateway.configuration import choose_least_busy, matches, retired
-from qgateway.exceptions import IBMAccountError
 from qgateway.job import GatewayCircuitJob
 from qgateway.v1 import account_service_pb2, backend_pb2, backend_service_pb2, job_pb2, job_service_pb2
 
-_NO_ACCOUNTS = (
-    "The gateway holds the provider keys, so there is no account to save here. "
-    "Set QGATEWAY_TARGET and QGATEWAY_API_KEY, or pass target= and api_key= to GatewayProvider."
-)
 
-
-class GatewayProvider:
+class GatewayProvider(ProviderRecord[Connection]):
     """A connection to a gateway, and what can be reached through it.
 
         provider = GatewayProvider("gateway.example:443", api_key="...")
@@ -60,38 +53,7 @@ class GatewayProvider:
         SettingsError: A setting is wrong; a ValueError that names the argument and the environment variable.
     """
 
-    def __init__(
-        self,
-        target: str | None = None,
-        api_key: str | ApiKey | None = None,
-        *,
-        instance: str | None = None,
-        tls: TlsMode | None = None,
-        tls_root: str | PathLike[str] | None = None,
-        tls_cert: str | PathLike[str] | None = None,
-        tls_key: str | PathLike[str] | None = None,
-        tls_server_name: str | None = None,
-        api_key_file: str | PathLike[str] | None = None,
-        timeout: float | None = None,
-    ) -> None:
-        settings = ConnectionSettings.from_environment(
-            target=target,
-            api_key=api_key,
-            api_key_file=api_key_file,
-            tls=tls,
-            tls_root=tls_root,
-            tls_cert=tls_cert,
-            tls_key=tls_key,
-            tls_server_name=tls_server_name,
-            timeout=timeout,
-        )
-        self._instance = instance
-        self.connection = Connection(settings)
-
-    @property
-    def target(self) -> str:
-        """Address of the gateway."""
-        return self.connection.settings.target
+    _connect = Connection
 
     @property
     def backend(self) -> GatewayBackendService:
@@ -275,36 +237,6 @@ class GatewayProvider:
             replies = pages(self.connection, lambda it: it.accounts.ListAccounts, request)
             return [_requests.resource_id(account.name) for reply in replies for account in reply.accounts]
 
-    def active_account(self) -> dict[str, Any]:
-        """Return how this provider reaches the gateway, without the key."""
-        settings = self.connection.settings
-        return {
-            "channel": "qgateway",
-            "url": settings.target,
-            "instance": self._instance,
-            "verify": settings.uses_tls,
-            "has_token": settings.api_key is not None,
-        }
-
-    @staticmethod
-    def save_account(*args: Any, **kwargs: Any) -> NoReturn:  # noqa: ARG004 - whatever the original took
-        """Refuse: keys are not stored on the caller's disk.
-
-        Raises:
-            IBMAccountError: Always; the message says what to do instead.
-        """
-        raise IBMAccountError(_NO_ACCOUNTS)
-
-    @staticmethod
-    def saved_accounts(default: bool | None = None, name: str | None = None) -> dict[str, Any]:  # noqa: ARG004
-        """Return the accounts stored on the caller's disk: always none."""
-        return {}
-
-    @staticmethod
-    def delete_account(name: str | None = None) -> bool:  # noqa: ARG004
-        """Return whether a stored account was deleted: always False, as there are none."""
-        return False
-
     def close(self) -> None:
         """End the connection. Handles that were made by this provider cannot be used afterwards."""
         self.connection.close()
@@ -338,18 +270,6 @@ class GatewayProvider:
     ) -> None:
         """End the connection."""
         self.close()
-
-    def __copy__(self) -> Self:
-        """Return the provider itself: copies of what it made share its connection."""
-        return self
-
-    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
-        """Return the provider itself: copies of what it made share its connection."""
-        return self
-
-    def __repr__(self) -> str:
-        """Return class and address."""
-        return f"<GatewayProvider('{self.target}')>"
 
 
 class GatewayBackendService:
