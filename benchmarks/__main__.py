@@ -23,7 +23,9 @@ _RESULTS = Path(__file__).parent / "results" / "latest.json"
 
 
 def main(
-    groups: Annotated[list[str] | None, typer.Argument(help=f"Groups to run: {', '.join(_GROUPS)}. Default: all.")] = None,
+    groups: Annotated[
+        list[str] | None, typer.Argument(help=f"Groups to run: {', '.join(_GROUPS)}. Default: all.")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the figures as JSON.")] = False,
 ) -> None:
     """Measure against the bare building blocks. Exit code 1 if a target is missed."""
@@ -32,7 +34,9 @@ def main(
         raise typer.BadParameter(f"no such group: {', '.join(sorted(unknown))}")
     console = Console(stderr=as_json)
     figures: list[Figure] = []
-    with Progress(SpinnerColumn(), "{task.description}", "{task.completed} values", TimeElapsedColumn(), console=console) as bar:
+    with Progress(
+        SpinnerColumn(), "{task.description}", "{task.completed} values", TimeElapsedColumn(), console=console
+    ) as bar:
         for name in groups or _GROUPS:
             task = bar.add_task(name, total=None)
             figures += _GROUPS[name](lambda task=task: bar.advance(task))  # type: ignore[misc]

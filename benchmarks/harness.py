@@ -93,8 +93,6 @@ def bare_server() -> Iterator[Server]:
         yield Server(process.pid, _line(process))
 
 
-
-
 @contextmanager
 def _process(command: list[str], environment: dict[str, str]) -> Iterator[subprocess.Popen[str]]:
     process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True)

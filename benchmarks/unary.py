@@ -27,11 +27,17 @@ _BELL = 'OPENQASM 3.0; include "stdgates.inc"; qubit[2] q; bit[2] c; h q[0]; cx 
 def run(progress: Callable[[], None]) -> list[Figure]:
     """Measure GetJob of a finished job against an echo of as many bytes, at 64 in flight, with a load generator in C."""
     if shutil.which("h2load") is None:
-        raise RuntimeError("h2load is missing; it generates the load. On Debian and Ubuntu: apt-get install nghttp2-client")
+        raise RuntimeError(
+            "h2load is missing; it generates the load. On Debian and Ubuntu: apt-get install nghttp2-client"
+        )
     with gateway_server() as gateway, bare_server() as bare, tempfile.TemporaryDirectory() as folder:
         request, response_size = _finished_job(gateway)
         get_job = _load(
-            gateway, "/qgateway.v1.JobService/GetJob", request, Path(folder) / "get", ["authorization: Bearer " + gateway.api_key]
+            gateway,
+            "/qgateway.v1.JobService/GetJob",
+            request,
+            Path(folder) / "get",
+            ["authorization: Bearer " + gateway.api_key],
         )
         echo = _load(bare, METHOD, b"x" * response_size, Path(folder) / "echo", [])
         get_job(), echo()  # warm up

@@ -10,6 +10,7 @@ from qgateway import GatewayProvider, IBMJobInvalidStateError
 from qiskit import QuantumCircuit, transpile
 from qiskit.circuit import Parameter
 from qiskit.circuit.library import quantum_volume
+from qiskit.providers import JobStatus
 from rich.console import Console
 from rich.table import Table
 
@@ -29,9 +30,12 @@ c = measure q;
 def follow(job):
     """Print a line at each change of a job's status, as the gateway tells of it, and return its result."""
     started = time.monotonic()
-    for event in job.watch():
-        status = event.status.name
-        console.print(f"   [dim]{time.monotonic() - started:6.2f} s[/]  {job.job_id()[:8]}…  {status}")
+
+    def tell(job_id, status, job):
+        place = "" if job.queue_position() is None else f" at position {job.queue_position()}"
+        console.print(f"   [dim]{time.monotonic() - started:6.2f} s[/]  {job_id[:8]}…  {status.name}{place}")
+
+    job.wait_for_final_state(callback=tell)
     return job.result()
 
 
@@ -95,14 +99,14 @@ def cancel(provider):
     circuit = quantum_volume(24, depth=200, seed=7).decompose()
     circuit.measure_all()
     job = provider.get_backend("local_simulator").run(circuit, shots=1000, job_tags=["quickstart"], job_name="too long")
-    for event in job.watch():
-        console.print(f"   {job.job_id()[:8]}…  {event.status.name}")
-        if event.status.name == "RUNNING":
-            started = time.monotonic()
+    started = time.monotonic()
+
+    def cancel_once_running(job_id, status, job):
+        console.print(f"   [dim]{time.monotonic() - started:6.2f} s[/]  {job_id[:8]}…  {status.name}")
+        if status is JobStatus.RUNNING:
             job.cancel()
-            job.wait_for_final_state()
-            console.print(f"   cancelled after {time.monotonic() - started:.2f} s")
-            break
+
+    job.wait_for_final_state(callback=cancel_once_running)
     try:
         job.result()
     except IBMJobInvalidStateError as error:

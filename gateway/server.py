@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import signal
+import sys
 from collections.abc import Callable
 from contextlib import AsyncExitStack
 from typing import Any
@@ -116,6 +117,8 @@ class GatewayServer:
         # What lives now lives until the end: the collector need not look at it again, and need not look often.
         gc.freeze()
         gc.set_threshold(50_000, 20, 1000)
+        # A busy event loop must not keep the store's threads from the interpreter for whole milliseconds.
+        sys.setswitchinterval(0.0002)
         _log.info(
             "listening", address=settings.server.listen, port=self.port, tls=settings.server.tls.certificate is not None
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -22,8 +23,7 @@ def utc_now() -> datetime:
 
 def new_job_id() -> str:
     """Return a new opaque job id: 26 characters, 130 random bits, lower-case letters and digits."""
-    alphabet = "abcdefghijklmnopqrstuvwxyz234567"
-    return "".join(secrets.choice(alphabet) for _ in range(26))
+    return base64.b32encode(secrets.token_bytes(17))[:26].decode().lower()
 
 
 class JobStatus(StrEnum):

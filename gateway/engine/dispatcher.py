@@ -40,6 +40,8 @@ class Dispatcher:
         self._tracker = tracker
         self._backlog: deque[str] = deque()
         self._wake = asyncio.Event()
+        self._not_before = 0.0
+        """When the provider may be asked again, on the clock of the event loop."""
 
     async def hand_over(self, job: Job, program: PreparedProgram) -> Job:
         """Hand over a job that was just accepted, or let it wait behind those that came before.
@@ -53,8 +55,9 @@ class Dispatcher:
         try:
             return await self._submit(job, program)
         except (ResourceExhausted, Unavailable) as error:
+            waiting = await self._wait(job, error)
             self.put_back(job.id)
-            return await self._wait(job, error)
+            return waiting
 
     def put_back(self, job_id: str) -> None:
         """Let a stored job wait for its hand-over, behind those that wait already."""
@@ -66,32 +69,31 @@ class Dispatcher:
         while True:
             await self._wake.wait()
             while self._backlog:
-                delay = await self._hand_over_stored(self._backlog[0])
-                if delay is None:
+                await asyncio.sleep(self._not_before - asyncio.get_running_loop().time())
+                if await self._hand_over_stored(self._backlog[0]):
                     self._backlog.popleft()
-                else:
-                    await asyncio.sleep(delay)
             self._wake.clear()
 
-    async def _hand_over_stored(self, job_id: str) -> float | None:
-        """Hand over one waiting job. Returns the seconds to wait before the next try, or None if it need not wait."""
+    async def _hand_over_stored(self, job_id: str) -> bool:
+        """Hand over one waiting job. Returns False if it has to wait longer."""
         job = await self._store.get_job(job_id)
         if job is None or job.status.is_final:
-            return None
+            return True
         try:
             backend = await self._provider.backend(job.backend)
             program = await self._reader.prepare(await self._store.read_program(job_id), backend, job.options)
             await self._submit(job, program)
         except (ResourceExhausted, Unavailable) as error:
             await self._wait(job, error)
-            return error.retry_after or _RETRY_SECONDS
+            return False
         except (InvalidArgument, NotFound, WorkerFailure) as error:
             failure = JobFailure(error.reason, error.message)
             await self._store.change_job(job_id, partial(transitions.refused, failure=failure))
         except GatewayError:
             _log.exception("hand_over_failed", account=self._provider.account, job=job_id)
-            return _RETRY_SECONDS
-        return None
+            self._pause(_RETRY_SECONDS)
+            return False
+        return True
 
     async def _submit(self, job: Job, program: PreparedProgram) -> Job:
         submission = ProviderSubmission(
@@ -112,7 +114,12 @@ class Dispatcher:
 
     async def _wait(self, job: Job, error: GatewayError) -> Job:
         kind = PendingKind.PACED if isinstance(error, ResourceExhausted) else PendingKind.PROVIDER_UNREACHABLE
-        retry_at = utc_now() + timedelta(seconds=error.retry_after or _RETRY_SECONDS)
+        seconds = error.retry_after or _RETRY_SECONDS
+        self._pause(seconds)
+        retry_at = utc_now() + timedelta(seconds=seconds)
         return await self._store.change_job(
             job.id, partial(transitions.waits, kind=kind, message=error.message, retry_at=retry_at)
         )
+
+    def _pause(self, seconds: float) -> None:
+        self._not_before = asyncio.get_running_loop().time() + seconds

@@ -56,7 +56,10 @@ def test_the_file_can_be_named_by_the_environment(tmp_path: Path, monkeypatch: p
         ("[[access.api_keys]]\nname = 'a'\n", "exactly one of sha256, key_env and key_file"),
         ("[[access.api_keys]]\nname = 'a'\nsha256 = 'short'\n", "64 hexadecimal digits"),
         ("[[access.api_keys]]\nname = 'a'\nkey_env = 'X'\nrole = 'king'\n", "role"),
-        ("[[access.api_keys]]\nname='a'\nkey_env='X'\n[[access.api_keys]]\nname='a'\nkey_env='Y'\n", "a name of its own"),
+        (
+            "[[access.api_keys]]\nname='a'\nkey_env='X'\n[[access.api_keys]]\nname='a'\nkey_env='Y'\n",
+            "a name of its own",
+        ),
         ("[server", "is not TOML"),
     ],
 )

@@ -137,7 +137,10 @@ async def test_cancelling_tells_what_really_happened(engine: Engine) -> None:
 async def test_a_job_that_was_never_handed_over_is_cancelled_without_its_provider(engine: Engine) -> None:
     engine.provider.refusals.append(ResourceExhausted("Full.", retry_after=60))
     job = await engine.submit()
+    for _ in range(20):  # what a hand-over that comes too early would do first
+        await engine.store.get_job(job.id)
     assert (await engine.jobs.cancel(ALICE, job.id)).status is JobStatus.CANCELLED
+    assert engine.provider.submitted == []
     assert engine.provider.cancelled == []
 
 
