@@ -120,7 +120,7 @@ def _provider_options(merged: Mapping[str, Any], run_config: Mapping[str, Any]) 
         passed["noise_model"] = passed["noise_model"].to_dict(serializable=True)
     for name, value in run_config.items():
         if value is not None:
-            warnings.warn(f"run() has no argument {name!r}; it is passed to the provider as it is.", stacklevel=4)
+            warnings.warn(f"run() has no argument {name!r}; it is passed to the provider as it is.", stacklevel=5)
             passed[name] = value
     return passed
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from datetime import datetime as dt
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, SupportsIndex
 
 from qiskit import QuantumCircuit
 from qiskit.result.models import MeasLevel, MeasReturnType
@@ -105,7 +105,7 @@ class GatewayBackend(BackendRecord):
         init_circuit: bool | None = None,
         init_num_resets: int | None = None,
         header: dict[str, Any] | None = None,
-        shots: float | None = None,
+        shots: SupportsIndex | float | None = None,
         memory: bool | None = None,
         meas_level: int | MeasLevel | None = None,
         meas_return: str | MeasReturnType | None = None,
@@ -113,7 +113,7 @@ class GatewayBackend(BackendRecord):
         init_qubits: bool | None = None,
         use_measure_esp: bool | None = None,
         noise_model: Any | None = None,
-        seed_simulator: int | None = None,
+        seed_simulator: SupportsIndex | None = None,
         *,
         job_name: str | None = None,
         transpile: int | None = None,
