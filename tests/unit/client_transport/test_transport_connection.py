@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import grpc
 import pytest
@@ -15,7 +16,7 @@ from qgateway._aio_connection import AioConnection
 from qgateway._connection import Connection, ConnectionSettings, GatewayCallError
 from qgateway.v1 import job_pb2, job_service_pb2, server_service_pb2
 
-from tests.unit.client_transport.fake_gateway import JOB, FakeGateway, hang, refusal
+from tests.unit.client_transport.fake_gateway import JOB, Behaviour, FakeGateway, hang, refusal
 
 GET = job_service_pb2.GetJobRequest(name=JOB)
 
@@ -66,6 +67,24 @@ def test_a_call_that_is_not_answered_ends_at_the_deadline_of_the_settings(fake: 
         with pytest.raises(GatewayCallError) as caught:
             connection.call(connection.jobs.GetJob, GET)
         assert caught.value.code == "DEADLINE_EXCEEDED"
+
+
+def test_a_submit_has_time_for_the_server_to_read_the_program(fake: FakeGateway, connection: Connection) -> None:
+    left: dict[str, float] = {}
+
+    def note(name: str, response: Any) -> Behaviour:
+        def behave(_request: Any, context: grpc.ServicerContext) -> Any:
+            left[name] = context.time_remaining()
+            return response
+
+        return behave
+
+    fake.on("GetJob", note("GetJob", job_service_pb2.GetJobResponse()))
+    fake.on("SubmitJob", note("SubmitJob", job_service_pb2.SubmitJobResponse()))
+    connection.call(connection.jobs.GetJob, GET)
+    connection.call(connection.jobs.SubmitJob, job_service_pb2.SubmitJobRequest())
+    assert 20 < left["GetJob"] < 31
+    assert 100 < left["SubmitJob"] < 121
 
 
 def test_a_read_is_repeated_while_the_gateway_is_unavailable(fake: FakeGateway, connection: Connection) -> None:

@@ -7,7 +7,13 @@ import os
 from collections.abc import Iterable
 from typing import Any, Self, TypeVar, cast
 
-from qgateway._channel import call_metadata, channel_credentials, channel_options, stamp_request_id
+from qgateway._channel import (
+    call_metadata,
+    channel_credentials,
+    channel_options,
+    default_deadline,
+    stamp_request_id,
+)
 from qgateway._errors import GatewayCallError, RpcFailure
 from qgateway._settings import ConnectionSettings
 
@@ -107,7 +113,7 @@ class AioConnection:
     ) -> Response:
         """Make a unary call; arguments, repeats and errors are those of `Connection.call`."""
         stamp_request_id(request)
-        deadline = self.settings.timeout if timeout is None else timeout
+        deadline = default_deadline(self.settings, request) if timeout is None else timeout
         try:
             return await method(request, timeout=deadline, metadata=call_metadata(self.settings))
         except grpc.RpcError as error:

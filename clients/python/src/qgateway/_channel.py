@@ -19,6 +19,9 @@ from qgateway._settings import ConnectionSettings, SettingsError
 MAX_RECEIVE_BYTES = 64 * 1024 * 1024
 """Largest message that is accepted. Larger data comes in chunks."""
 
+_READING_A_PROGRAM = 90.0
+"""Seconds more that a submit is given: the server reads and checks the program before it answers."""
+
 _JOBS = "qgateway.v1.JobService"
 
 # Calls that may be sent again when the answer was lost. Beside the reads:
@@ -108,6 +111,11 @@ def channel_credentials(settings: ConnectionSettings) -> grpc.ChannelCredentials
 def call_metadata(settings: ConnectionSettings) -> tuple[tuple[str, str], ...]:
     """Return the metadata of every call: the API key, if there is one."""
     return (("authorization", f"Bearer {settings.api_key.reveal()}"),) if settings.api_key else ()
+
+
+def default_deadline(settings: ConnectionSettings, request: Any) -> float:
+    """Return the deadline of a unary call in seconds, where its caller gives none."""
+    return settings.timeout + (_READING_A_PROGRAM if request.DESCRIPTOR.name == "SubmitJobRequest" else 0.0)
 
 
 def stamp_request_id(request: Any) -> None:

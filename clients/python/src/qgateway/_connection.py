@@ -6,7 +6,13 @@ import os
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Self, TypeVar, cast
 
-from qgateway._channel import call_metadata, channel_credentials, channel_options, stamp_request_id
+from qgateway._channel import (
+    call_metadata,
+    channel_credentials,
+    channel_options,
+    default_deadline,
+    stamp_request_id,
+)
 from qgateway._errors import GatewayCallError, RpcFailure
 from qgateway._settings import ApiKey, ConnectionSettings, SettingsError
 
@@ -115,14 +121,15 @@ class Connection:
         Args:
             method: Method of one of the stubs.
             request: Its request message.
-            timeout: Deadline in seconds, repeats included. Default: the settings' `timeout`.
+            timeout: Deadline in seconds, repeats included. Default: the settings' `timeout`; for `SubmitJob` 90 s more,
+                because the server reads the program before it answers.
             job_id: Job that the call is about, for the error.
 
         Raises:
             GatewayCallError: The call did not succeed.
         """
         stamp_request_id(request)
-        deadline = self.settings.timeout if timeout is None else timeout
+        deadline = default_deadline(self.settings, request) if timeout is None else timeout
         try:
             return method(request, timeout=deadline, metadata=call_metadata(self.settings))
         except grpc.RpcError as error:

@@ -114,7 +114,7 @@ class ConnectionSettings:
     tls_server_name: str | None = None
     """Name that the server's certificate must bear. None: the host of the target."""
     timeout: float = DEFAULT_TIMEOUT
-    """Deadline of a unary call in seconds."""
+    """Deadline of a unary call in seconds. `SubmitJob` is given 90 s more."""
 
     def __post_init__(self) -> None:
         _check_target(self.target)

@@ -87,7 +87,7 @@ def jobs(
         )
         for job in found
     )
-    session.output.table(("JOB", "STATUS", "BACKEND", "NAME", "TAGS", "CREATED"), rows)
+    session.output.table(("JOB", "STATUS", "BACKEND", "NAME", "TAGS", "CREATED"), rows, folded=("NAME", "TAGS"))
 
 
 def show(session: Session, job: JobArgument) -> None:
@@ -260,7 +260,9 @@ def _facts(job: job_pb2.Job) -> Iterator[tuple[str, Any]]:
 def _program_text(job: job_pb2.Job) -> str:
     kind = type(job.program).Kind.Name(job.program.kind).removeprefix("KIND_")
     count = job.program.circuit_count
-    return f"{kind}, {count} circuit{'s' * (count != 1)}, {job.program.num_qubits} qubits" if count else kind
+    if not count:
+        return "" if kind == "UNSPECIFIED" else kind
+    return f"{kind}, {count} circuit{'s' * (count != 1)}, {job.program.num_qubits} qubits"
 
 
 def _took_text(job: job_pb2.Job) -> str:

@@ -60,10 +60,20 @@ class Output:
         """Print what went wrong, on the error stream."""
         self.errors.print("\n".join(safe(line) for line in text.splitlines()), style="red", soft_wrap=True)
 
-    def table(self, columns: Sequence[str], rows: Iterable[Sequence[str | Text]]) -> None:
-        """Print a table; on a terminal with a rule below the head, elsewhere as aligned columns."""
+    def table(
+        self, columns: Sequence[str], rows: Iterable[Sequence[str | Text]], *, folded: Sequence[str] = ()
+    ) -> None:
+        """Print a table; on a terminal with a rule below the head, elsewhere as aligned columns.
+
+        Args:
+            columns: Heads of the columns.
+            rows: Cells of each row.
+            folded: Heads of the columns that take several lines where the terminal is too narrow.
+        """
         style = box.SIMPLE_HEAD if self.console.is_terminal else None
-        table = Table(*columns, box=style, show_edge=False, pad_edge=False, header_style="bold")
+        table = Table(box=style, show_edge=False, pad_edge=False, header_style="bold")
+        for column in columns:
+            table.add_column(column, no_wrap=column not in folded, overflow="fold")
         for row in rows:
             table.add_row(*(Text(safe(cell)) if isinstance(cell, str) else cell for cell in row))
         self.console.print(table)

@@ -13,7 +13,7 @@ from rich.spinner import Spinner
 from rich.text import Text
 
 from qgateway.cli.exits import ExitCode
-from qgateway.cli.jobs import JobArgument, job_data, read_job, status_of
+from qgateway.cli.jobs import FINAL, JobArgument, job_data, read_job, status_of
 from qgateway.cli.output import Output, clock_text, elapsed_text, safe, status_text
 from qgateway.cli.plain import plain
 from qgateway.cli.session import Session, job_id
@@ -126,17 +126,20 @@ class LiveLine(Follower):
         self._note = interruption_text(error, delay)
 
     def _render(self) -> Text | Spinner:
-        end = self._job.end_time.ToDatetime(tzinfo=UTC) if self._job.HasField("end_time") else datetime.now(UTC)
-        elapsed = (end - self._job.create_time.ToDatetime(tzinfo=UTC)).total_seconds()
-        line = Text.assemble(
-            (job_id(self._job.name), "bold"), "  ", status_text(status_of(self._job)), f"  {elapsed_text(elapsed)}"
-        )
+        status = status_of(self._job)
+        line = Text.assemble((job_id(self._job.name), "bold"), "  ", status_text(status), f"  {self._elapsed()}")
         if self._note:
             line.append(f"  {safe(self._note)}")
-        if self._job.HasField("end_time"):
+        if status in FINAL:
             return line
         self._spinner.update(text=line)
         return self._spinner
+
+    def _elapsed(self) -> str:
+        if not self._job.HasField("create_time"):
+            return ""
+        end = self._job.end_time.ToDatetime(tzinfo=UTC) if self._job.HasField("end_time") else datetime.now(UTC)
+        return elapsed_text((end - self._job.create_time.ToDatetime(tzinfo=UTC)).total_seconds())
 
 
 def watch(session: Session, job: JobArgument, timeout: Timeout = None) -> None:
