@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import pty
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -245,6 +246,20 @@ def test_watch_gives_up_at_its_timeout(fake: FakeGateway, qgateway: Command) -> 
     done = qgateway("watch", "abc", "--timeout", "0.5")
     assert done.returncode == 5
     assert "abc was not final" in done.stderr
+
+
+def test_ctrl_c_ends_a_watch_with_130(fake: FakeGateway, environment: dict[str, str]) -> None:
+    with_watch(fake, event(1, "QUEUED", "SNAPSHOT"), hang)
+    command = [sys.executable, "-c", "from qgateway.cli import main; main()", "watch", "abc"]
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env={**environment, "PYTHONUNBUFFERED": "1"}, text=True
+    ) as process:
+        assert process.stdout is not None
+        assert "QUEUED" in process.stdout.readline()
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=30)
+        assert process.returncode == 130
+        assert "Traceback" not in errors
 
 
 def test_watch_of_a_job_that_does_not_exist_ends_at_once(fake: FakeGateway, qgateway: Command) -> None:
