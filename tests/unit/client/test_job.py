@@ -554,12 +554,15 @@ def test_handles_are_equal_by_id_and_gateway(provider: GatewayProvider, scripted
 def test_a_handle_can_be_pickled_and_copied(job: GatewayCircuitJob, scripted: ScriptedGateway) -> None:
     scripted.move("DONE", tags=["a"])
     scripted.result = bell_result()
+    metrics = job_service_pb2.GetJobMetricsResponse(provider_metrics={"backend": "fridge"})
+    scripted.on("GetJobMetrics", lambda *_: metrics)
     job.refresh()
     job.metadata["mine"] = 1
     for twin in (pickle.loads(pickle.dumps(job)), copy.deepcopy(job), copy.copy(job)):  # noqa: S301 - our own
         assert twin == job
         assert twin.tags() == ["a"]
         assert twin.metadata == {"mine": 1}
+        assert twin.backend_ == "fridge"
         assert twin.result().get_counts() == {"00": 2, "11": 2}
         assert twin.backend().name == "machine"
     assert b"canary" not in pickle.dumps(job)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+from collections.abc import Callable
 from datetime import datetime
 from typing import Any, NoReturn
 
@@ -51,6 +52,8 @@ class JobRecord:
         service: Address of the gateway: two handles are equal if job id and service are.
         extras: Further facts; each becomes the attribute `{key}_`.
     """
+
+    metadata: dict[str, Any]
 
     def __init__(self, record: job_pb2.Job, service: str, extras: dict[str, Any]) -> None:
         self._service = service
@@ -233,6 +236,17 @@ class JobRecord:
             f"Timed out waiting for job to complete after {timeout} secs.", job_id=self.job_id(), reason="TIMEOUT"
         )
 
+    def __repr__(self) -> str:
+        """Return class and id."""
+        return f"<GatewayCircuitJob('{self.job_id()}')>"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Return what a copy is made of: provider and record, and then further facts and the user's metadata."""
+        facts = {f"{name}_": value for name, value in self._extras.items()}
+        state = {"metadata": self.metadata, "_extras": dict(self._extras), **facts}
+        provider = self._provider  # type: ignore[attr-defined]  # each kind of handle has its own kind of provider
+        return _restore, (type(self), provider, self._record.SerializeToString()), state
+
     def __eq__(self, other: object) -> bool:
         """Return whether both are handles of the same job of the same gateway."""
         if not isinstance(other, JobRecord):
@@ -242,6 +256,10 @@ class JobRecord:
     def __hash__(self) -> int:
         """Hash by job id and gateway."""
         return hash((self._service, self._record.name))
+
+
+def _restore(kind: Callable[[Any, job_pb2.Job], JobRecord], provider: Any, record: bytes) -> JobRecord:
+    return kind(provider, job_pb2.Job.FromString(record))
 
 
 def _with_final_fields(record: job_pb2.Job, final: job_pb2.Job) -> job_pb2.Job:

@@ -413,16 +413,3 @@ class GatewayCircuitJob(JobRecord, JobV1):  # type: ignore[misc]
         with translated(_translate.job_call(self._result_failed, self.job_id())), download_bar("Result") as progress:
             data = download_result(self._connection, self._record.name, progress=progress)
         return self._decode_result(data)
-
-    def __repr__(self) -> str:
-        """Return class and id."""
-        return f"<GatewayCircuitJob('{self.job_id()}')>"
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        """Return what a copy is made of: provider, record, extras; and the metadata that the user may have set."""
-        parts = (self._provider, self._record.SerializeToString(), self._extras)
-        return _restore, parts, {"metadata": self.metadata}
-
-
-def _restore(provider: GatewayProvider, record: bytes, extras: dict[str, Any]) -> GatewayCircuitJob:
-    return GatewayCircuitJob(provider, job_pb2.Job.FromString(record), **extras)

@@ -364,16 +364,3 @@ class GatewayCircuitJob(JobRecord):
             data = await download_result(self._connection, self._record.name, progress=progress)
         # Counting a large result takes long enough to stall the loop.
         return await asyncio.to_thread(self._decode_result, data)
-
-    def __repr__(self) -> str:
-        """Return class and id."""
-        return f"<GatewayCircuitJob('{self.job_id()}')>"
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        """Return what a copy is made of: provider, record, extras; and the metadata that the user may have set."""
-        parts = (self._provider, self._record.SerializeToString(), self._extras)
-        return _restore, parts, {"metadata": self.metadata}
-
-
-def _restore(provider: GatewayProvider, record: bytes, extras: dict[str, Any]) -> GatewayCircuitJob:
-    return GatewayCircuitJob(provider, job_pb2.Job.FromString(record), **extras)
