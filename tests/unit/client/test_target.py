@@ -97,6 +97,21 @@ def test_a_gate_that_qiskit_does_not_know_has_its_name_width_and_parameters() ->
     assert [parameter.name for parameter in operation.params] == ["theta", "phi"]
 
 
+def test_what_is_only_named_acts_anywhere_beside_what_is_described() -> None:
+    message = backend_pb2.Backend(
+        backend_id="mixed",
+        num_qubits=2,
+        basis_gates=["x"],
+        supported_instructions=["x", "measure", "delay", "reset", "if_else", "unitary", "barrier"],
+    )
+    message.instructions.add(instruction_name="x", num_qubits=1).properties.add(qubits=[1], error=0.1)
+    target = to_target(message)
+    assert set(target["x"]) == {(1,)}
+    assert all(target.instruction_supported(name, (0,)) for name in ("measure", "delay", "reset"))
+    assert {"if_else", "unitary"} <= set(target.operation_names)
+    assert "barrier" not in target
+
+
 def test_names_and_a_coupling_map_are_enough() -> None:
     message = backend_pb2.Backend(
         backend_id="plain",

@@ -62,7 +62,7 @@ def to_target(message: backend_pb2.Backend) -> Target:
         acquire_alignment=constraints.acquire_alignment or 1,
         qubit_properties=[_qubit(qubit) for qubit in message.qubits] or None,
     )
-    for instruction in message.instructions or _from_names(message):
+    for instruction in [*message.instructions, *_named(message)]:
         _add(target, instruction)
     return target
 
@@ -109,8 +109,8 @@ def _properties(
     } or None
 
 
-def _from_names(message: backend_pb2.Backend) -> Iterable[backend_pb2.Instruction]:
-    """Yield the instructions of a backend that only names them: two-qubit gates act along its coupling map."""
+def _named(message: backend_pb2.Backend) -> Iterable[backend_pb2.Instruction]:
+    """Yield the instructions that a backend only names: two-qubit gates act along its coupling map, all else anywhere."""
     pairs = [backend_pb2.InstructionProperties(qubits=[pair.first, pair.second]) for pair in message.coupling_map]
     known = get_standard_gate_name_mapping()
     for name in [*message.basis_gates, *message.supported_instructions]:
