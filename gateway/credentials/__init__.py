@@ -1,0 +1,1 @@
+"""Where secrets come from, and the tokens that they are exchanged for."""
