@@ -1,0 +1,372 @@
+"""The local provider: a line of jobs, and simulators that work it off."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from functools import partial
+from typing import Any, TypeAlias
+
+import structlog
+
+from gateway.domain.backend import Backend, BackendProperties, BackendStatus
+from gateway.domain.errors import FailedPrecondition, GatewayError, NotFound, Reason, ResourceExhausted, Unavailable
+from gateway.domain.job import JobFailure, JobStatus, RunOptions, utc_now
+from gateway.domain.provider import (
+    AccountHealth,
+    Capability,
+    Health,
+    ProviderMetrics,
+    ProviderSubmission,
+    ProviderUpdate,
+    QueuePlace,
+)
+from gateway.providers.local.line import Line
+from gateway.providers.local.news import News
+from gateway.providers.local.options import check_options
+from gateway.providers.local.simulators import Simulators
+
+_log = structlog.get_logger(__name__)
+
+_RETRY_SECONDS = 5.0
+_END_SECONDS = 10.0
+"""How long a run may take to end after it was told to; it takes milliseconds."""
+
+_Machine: TypeAlias = tuple[Backend, BackendProperties | None]
+
+
+@dataclass(frozen=True, slots=True)
+class LocalSettings:
+    """Limits of the local provider."""
+
+    parallel_jobs: int = field(default_factory=lambda: os.cpu_count() or 1)
+    """Number of jobs that run at a time."""
+    queue_limit: int = 10_000
+    """Most jobs that wait."""
+    time_limit: float = 300.0
+    """Longest run of a job, in seconds."""
+    memory_limit: int = 4 * 2**30
+    """Most memory of a run, in bytes. It decides how wide the ideal simulator is."""
+    max_shots: int = 1_000_000
+    """Most shots of a circuit."""
+    max_circuits: int = 300
+    """Most experiments of a job."""
+
+
+@dataclass(slots=True)
+class _LocalJob:
+    """A job from submit to `forget`."""
+
+    submission: ProviderSubmission
+    update: ProviderUpdate
+    queued_at: datetime
+    started_at: datetime | None = None
+    run: asyncio.Task[bytes] | None = None
+    result: bytes | None = None
+
+
+class LocalProvider:
+    """Runs jobs on simulators of this machine, in the order in which they come. See `gateway.domain.provider.Provider`.
+
+    A job's id is the marker that it is submitted with. Jobs live in memory: when the server stops they are gone, and the engine
+    submits them again.
+
+    Args:
+        account: Name of the account.
+        simulators: Where circuits are run.
+        settings: Limits.
+    """
+
+    def __init__(self, account: str, simulators: Simulators, settings: LocalSettings | None = None) -> None:
+        self._account = account
+        self._simulators = simulators
+        self._settings = settings or LocalSettings()
+        self._since = utc_now()
+        self._trouble: AccountHealth | None = None
+        self._jobs: dict[str, _LocalJob] = {}
+        self._line = Line()
+        self._running: set[str] = set()
+        self._news = News()
+        self._machines: asyncio.Task[dict[str, _Machine]] | None = None
+        self._closed = False
+
+    @property
+    def account(self) -> str:
+        """Name of the account."""
+        return self._account
+
+    @property
+    def kind(self) -> str:
+        """Kind of provider."""
+        return "local"
+
+    @property
+    def description(self) -> str:
+        """What the account is for, for people."""
+        return "Simulators on the gateway's own machine."
+
+    @property
+    def capabilities(self) -> frozenset[Capability]:
+        """It tells of changes by itself, and forgets its jobs when the server stops."""
+        return frozenset({Capability.PUSH, Capability.VOLATILE})
+
+    async def start(self) -> None:
+        """Begin to learn about the machines, so that the first caller need not wait for that."""
+        self._begin_describe()
+
+    async def close(self) -> None:
+        """End every run. Nobody is told: the jobs are neither done nor failed, and run again after a restart."""
+        self._closed = True
+        self._news.close()
+        tasks: list[asyncio.Task[Any]] = [job.run for job in self._jobs.values() if job.run is not None]
+        if self._machines is not None:
+            tasks.append(self._machines)
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks, timeout=_END_SECONDS)
+
+    def health(self) -> AccountHealth:
+        """Return how the account is."""
+        return self._trouble or AccountHealth(
+            Health.SERVING, f"{len(self._running)} jobs running, {len(self._line)} jobs waiting.", self._since
+        )
+
+    async def backends(self) -> tuple[Backend, ...]:
+        """Return all backends."""
+        return tuple(backend for backend, _ in (await self._described()).values())
+
+    async def backend(self, name: str) -> Backend:
+        """Return one backend.
+
+        Raises:
+            NotFound: There is none of that name.
+        """
+        return (await self._machine(name))[0]
+
+    async def backend_status(self, name: str) -> BackendStatus:
+        """Return how many jobs wait for a backend.
+
+        Raises:
+            NotFound: There is none of that name.
+        """
+        await self._machine(name)
+        return BackendStatus(pending_jobs=self._line.waiting_for(name))
+
+    async def properties(self, name: str, at: datetime | None) -> BackendProperties | None:
+        """Return the calibration of a backend, which never changes; None for the ideal one.
+
+        Raises:
+            NotFound: There is none of that name.
+        """
+        del at
+        return (await self._machine(name))[1]
+
+    def check_options(self, backend: Backend, options: RunOptions) -> None:
+        """Refuse what the backend cannot do.
+
+        Raises:
+            InvalidArgument: Names each option, as `options.NAME`.
+        """
+        check_options(backend, options)
+
+    async def submit(self, submission: ProviderSubmission) -> ProviderUpdate:
+        """Let a job wait for its turn. Submitting a marker again returns what its job is doing.
+
+        Raises:
+            NotFound: There is no such backend.
+            ResourceExhausted: Too many jobs wait.
+        """
+        await self._machine(submission.backend)
+        if (known := self._jobs.get(submission.marker)) is not None:
+            return known.update
+        if len(self._line) >= self._settings.queue_limit:
+            raise ResourceExhausted(
+                f"{len(self._line)} jobs wait for the simulators of account {self._account!r} already. Try again later.",
+                reason=Reason.QUEUE_FULL,
+                metadata={"account": self._account, "limit": str(self._settings.queue_limit)},
+                retry_after=_RETRY_SECONDS,
+            )
+        update = ProviderUpdate(submission.marker, JobStatus.QUEUED, "queued", utc_now())
+        self._jobs[submission.marker] = _LocalJob(submission, update, queued_at=update.at)
+        self._line.join(submission.marker, submission.backend)
+        self._run_next()
+        return update
+
+    async def find(self, marker: str) -> tuple[str, ...]:
+        """Return the id of the job that bears a marker, if there is one."""
+        return (marker,) if marker in self._jobs else ()
+
+    async def poll(self, provider_job_ids: tuple[str, ...]) -> tuple[ProviderUpdate, ...]:
+        """Return what is known of some jobs; unknown ones are left out."""
+        return tuple(self._jobs[job].update for job in provider_job_ids if job in self._jobs)
+
+    def updates(self) -> AsyncIterator[ProviderUpdate]:
+        """Yield changes as they happen, until the provider is closed. Of each job a slow reader sees the latest state only."""
+        return self._news.read()
+
+    async def fetch_result(self, provider_job_id: str) -> bytes:
+        """Return the result of a job.
+
+        Raises:
+            NotFound: There is no such job.
+            FailedPrecondition: The job is not DONE.
+        """
+        job = self._job(provider_job_id)
+        if job.result is None:
+            raise FailedPrecondition(
+                f"The job is {job.update.status}, so there is no result to fetch.", reason=Reason.RESULT_NOT_READY
+            )
+        return job.result
+
+    async def forget(self, provider_job_id: str) -> None:
+        """Release what is kept of a final job. Unknown and unfinished jobs are left alone."""
+        job = self._jobs.get(provider_job_id)
+        if job is not None and job.update.status.is_final:
+            del self._jobs[provider_job_id]
+            self._news.withdraw(provider_job_id)
+
+    async def queue_place(self, provider_job_id: str) -> QueuePlace | None:
+        """Return a job's place in the line, or None if it does not wait."""
+        place = self._line.place(provider_job_id)
+        return None if place is None else QueuePlace(place)
+
+    async def metrics(self, provider_job_id: str) -> ProviderMetrics:
+        """Return place and times of a job. Empty for an unknown id."""
+        job = self._jobs.get(provider_job_id)
+        if job is None:
+            return ProviderMetrics()
+        values = {"queued_at": job.queued_at.isoformat()}
+        if job.started_at is not None:
+            values["started_at"] = job.started_at.isoformat()
+        if job.update.status.is_final:
+            values["ended_at"] = job.update.at.isoformat()
+        return ProviderMetrics(await self.queue_place(provider_job_id), values)
+
+    async def logs(self, provider_job_id: str) -> str:
+        """Return nothing: simulators keep no log."""
+        del provider_job_id
+        return ""
+
+    async def cancel(self, provider_job_id: str) -> ProviderUpdate:
+        """Take a job out of the line, or end its run at once. A final job stays as it is.
+
+        Raises:
+            NotFound: There is no such job.
+        """
+        job = self._job(provider_job_id)
+        if job.update.status is JobStatus.QUEUED:
+            self._line.leave(provider_job_id)
+            self._change(job, JobStatus.CANCELLED, _CANCELLED)
+        elif job.run is not None and not job.run.done():
+            job.run.cancel()
+            await asyncio.wait([job.run], timeout=_END_SECONDS)
+        return job.update
+
+    async def set_tags(self, provider_job_id: str, tags: tuple[str, ...]) -> None:
+        """Do nothing: nobody sees the jobs of this provider but the gateway, which keeps the tags."""
+
+    def _run_next(self) -> None:
+        while self._line and len(self._running) < self._settings.parallel_jobs:
+            job = self._jobs[self._line.take()]
+            job.run = asyncio.create_task(
+                self._simulators.run(
+                    job.submission, time_limit=self._settings.time_limit, memory_limit=self._settings.memory_limit
+                )
+            )
+            self._running.add(job.submission.marker)
+            self._change(job, JobStatus.RUNNING)
+            job.started_at = job.update.at
+            # A callback, because a task that is cancelled before its first step never runs a line of its own.
+            job.run.add_done_callback(partial(self._ended, job))
+
+    def _ended(self, job: _LocalJob, run: asyncio.Task[bytes]) -> None:
+        self._running.discard(job.submission.marker)
+        if self._closed:
+            if not run.cancelled():
+                run.exception()
+            return
+        if run.cancelled():
+            self._change(job, JobStatus.CANCELLED, _CANCELLED)
+        elif (error := run.exception()) is not None:
+            self._change(job, JobStatus.ERROR, _failure(error))
+        else:
+            job.result = run.result()
+            self._change(job, JobStatus.DONE)
+        self._run_next()
+
+    def _change(self, job: _LocalJob, status: JobStatus, failure: JobFailure | None = None) -> None:
+        now = utc_now()
+        charged = (now - job.started_at).total_seconds() if status.is_final and job.started_at is not None else None
+        job.update = ProviderUpdate(job.submission.marker, status, status.value.lower(), now, failure, charged)
+        self._news.tell(job.update)
+
+    def _job(self, provider_job_id: str) -> _LocalJob:
+        job = self._jobs.get(provider_job_id)
+        if job is None:
+            raise NotFound("The local provider has no such job; it forgets its jobs when the server stops.")
+        return job
+
+    async def _machine(self, name: str) -> _Machine:
+        machine = (await self._described()).get(name)
+        if machine is None:
+            raise NotFound.backend(name)
+        return machine
+
+    async def _described(self) -> dict[str, _Machine]:
+        task = self._begin_describe()
+        try:
+            # Whoever waits may be cancelled; the description goes on for the others.
+            return await asyncio.shield(task)
+        except asyncio.CancelledError:
+            if task.cancelled():
+                raise Unavailable("The server is about to stop.", reason=Reason.SERVER_STOPPING) from None
+            raise
+
+    def _begin_describe(self) -> asyncio.Task[dict[str, _Machine]]:
+        task = self._machines
+        if task is None or (task.done() and (task.cancelled() or task.exception() is not None)):
+            task = self._machines = asyncio.create_task(self._describe())
+            task.add_done_callback(_look_at_exception)
+        return task
+
+    async def _describe(self) -> dict[str, _Machine]:
+        settings = self._settings
+        try:
+            described = await self._simulators.describe(settings.memory_limit)
+        except GatewayError as error:
+            message = f"The simulators cannot be started: {error.message}"
+            self._trouble = AccountHealth(Health.NOT_SERVING, message, utc_now())
+            raise Unavailable(message, retry_after=_RETRY_SECONDS) from error
+        self._trouble = None
+        return {
+            backend.name: (
+                replace(
+                    backend,
+                    account=self._account,
+                    max_shots=settings.max_shots,
+                    max_circuits=settings.max_circuits,
+                ),
+                properties,
+            )
+            for backend, properties in described
+        }
+
+
+_CANCELLED = JobFailure(Reason.CANCELLED_BY_CALLER, "A caller cancelled the job.")
+
+
+def _failure(error: BaseException) -> JobFailure:
+    if isinstance(error, GatewayError):
+        return JobFailure(error.reason, error.message)
+    _log.error("run_failed", exc_info=error)
+    return JobFailure(Reason.INTERNAL, "The run failed by a fault of the gateway; its log says more.")
+
+
+def _look_at_exception(task: asyncio.Task[dict[str, _Machine]]) -> None:
+    """Take note of a failure that nobody waited for: the account's health tells of it, and the next caller tries again."""
+    if not task.cancelled():
+        task.exception()

@@ -1,0 +1,183 @@
+"""Running circuits on Aer."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from functools import cache
+from typing import Any
+
+import qiskit_aer
+from google.protobuf import json_format
+from qgateway.v1 import result_pb2
+from qiskit import QuantumCircuit
+from qiskit.circuit import Clbit
+from qiskit.result.models import ExperimentResult
+from qiskit_aer import AerSimulator
+
+from gateway.domain.errors import GatewayError, Reason, WorkerFailure
+from gateway.workers.codec import DEVICES
+from gateway.workers.tasks.devices import devices
+from gateway.workers.tasks.qpy import load_own_qpy, write_qpy
+from gateway.workers.tasks.results import pack_registers
+
+_SHOTS_PER_RUN = 1_000_000
+"""Most shots handed to Aer at once: each costs some hundred bytes until it is packed."""
+_SEED_STEP = 2113
+"""By how much Aer raises the seed from one circuit of a run to the next."""
+_MAX_RESULT_BYTES = 2**30
+_OUT_OF_MEMORY_WORDS = ("Insufficient memory", "Cannot allocate memory", "bad_alloc")
+_MAX_MESSAGE = 500
+
+
+def describe_devices(header: dict[str, Any], blobs: tuple[bytes, ...]) -> tuple[dict[str, Any], tuple[bytes, ...]]:
+    """Task: describe all simulated machines.
+
+    Args:
+        header: `memory_limit` of a run in bytes.
+        blobs: None.
+    """
+    del blobs
+    described = tuple((device.backend(header["memory_limit"]), device.properties()) for device in devices().values())
+    return {}, (DEVICES.dump_json(described),)
+
+
+def simulate(header: dict[str, Any], blobs: tuple[bytes, ...]) -> tuple[dict[str, Any], tuple[bytes, ...]]:
+    """Task: run circuits.
+
+    Args:
+        header: `job` and `backend`, names for the result; `shots` of each circuit; `seed` or None; `header` to give back;
+            `memory_limit` of the run in bytes.
+        blobs: The circuits, as `gateway.workers.tasks.programs.prepare` wrote them.
+
+    Returns:
+        Serialised `qgateway.v1.JobResult`.
+
+    Raises:
+        GatewayError: Aer cannot run a circuit; the reason is PROVIDER_ERROR.
+        WorkerFailure: The circuits or their results need too much memory.
+    """
+    began = time.perf_counter()
+    circuits = load_own_qpy(blobs[0])
+    _check_result_size(circuits, header["shots"])
+    result = result_pb2.JobResult(
+        job=header["job"],
+        backend=header["backend"],
+        backend_version=qiskit_aer.__version__,
+        success=True,
+        status="DONE",
+    )
+    for circuit, outcome in _run(circuits, header):
+        result.experiments.append(_experiment(circuit, outcome))
+    json_format.ParseDict(header["header"], result.header)
+    result.metadata["simulator"] = f"qiskit-aer {qiskit_aer.__version__}"
+    result.run_time.GetCurrentTime()
+    result.time_taken.FromNanoseconds(round((time.perf_counter() - began) * 1e9))
+    return {}, (result.SerializeToString(),)
+
+
+def warm_up(header: dict[str, Any], blobs: tuple[bytes, ...]) -> tuple[dict[str, Any], tuple[bytes, ...]]:
+    """Task: run a small circuit, so that the libraries are loaded and their tables are filled."""
+    del header, blobs
+    bell = QuantumCircuit(2, 2)
+    bell.h(0)
+    bell.cx(0, 1)
+    bell.measure([0, 1], [0, 1])
+    order = {"job": "", "backend": "local_simulator", "shots": 10, "seed": 1, "header": {}, "memory_limit": 2**30}
+    return simulate(order, (write_qpy([bell]),))
+
+
+@cache
+def _aer() -> AerSimulator:
+    return AerSimulator(max_parallel_threads=1)
+
+
+def _run(
+    circuits: Sequence[QuantumCircuit], header: dict[str, Any]
+) -> Iterator[tuple[QuantumCircuit, ExperimentResult]]:
+    """Yield each circuit with what Aer returns for it. Aer gets as many at once as it can hold the shots of."""
+    noise_model = devices()[header["backend"]].noise_model(circuits)
+    at_once = max(1, _SHOTS_PER_RUN // header["shots"])
+    for start in range(0, len(circuits), at_once):
+        batch = circuits[start : start + at_once]
+        # The seeds are the same whether Aer gets the circuits at once or in turn.
+        seed = None if header["seed"] is None else header["seed"] + start * _SEED_STEP
+        try:
+            result = (
+                _aer()
+                .run(
+                    [_with_measurement_first(circuit) for circuit in batch],
+                    shots=header["shots"],
+                    memory=True,
+                    seed_simulator=seed,
+                    noise_model=noise_model,
+                    max_memory_mb=max(1, header["memory_limit"] >> 20),
+                )
+                .result()
+            )
+        except MemoryError:
+            raise
+        except Exception as error:
+            raise _refusal(str(getattr(error, "message", None) or error)) from error
+        if not result.success:
+            raise _refusal(next((item.status for item in result.results if not item.success), result.status))
+        yield from zip(batch, result.results, strict=True)
+
+
+def _with_measurement_first(circuit: QuantumCircuit) -> QuantumCircuit:
+    """Return a circuit that measures something before it first branches.
+
+    Aer cannot jump in a circuit whose first measurement lies behind the jump. A measurement of a fresh qubit into a bit that
+    nobody looks at changes nothing.
+    """
+    for instruction in circuit.data:
+        if instruction.name == "measure":
+            break
+        if instruction.is_control_flow():
+            measured = circuit.copy_empty_like()
+            measured.add_bits([Clbit()])
+            measured.measure(instruction.qubits[0], measured.clbits[-1])
+            for item in circuit.data:
+                measured.append(item)
+            return measured
+    return circuit
+
+
+def _experiment(circuit: QuantumCircuit, outcome: ExperimentResult) -> result_pb2.ExperimentResult:
+    experiment = result_pb2.ExperimentResult(
+        circuit_name=circuit.name,
+        shots=outcome.shots,
+        success=True,
+        status="DONE",
+        registers=pack_registers(circuit, outcome.data.memory),
+        seed=outcome.seed_simulator,
+        global_phase=float(circuit.global_phase),
+        quantum_registers=[
+            result_pb2.QuantumRegister(register_name=register.name, size=register.size) for register in circuit.qregs
+        ],
+        num_clbits=circuit.num_clbits,
+    )
+    json_format.ParseDict(circuit.metadata or {}, experiment.metadata)
+    experiment.time_taken.FromNanoseconds(round(outcome.time_taken * 1e9))
+    return experiment
+
+
+def _check_result_size(circuits: Sequence[QuantumCircuit], shots: int) -> None:
+    size = shots * sum((circuit.num_clbits + 7) // 8 for circuit in circuits)
+    if size > _MAX_RESULT_BYTES:
+        raise WorkerFailure(
+            f"The outcomes of all shots would take {size >> 20} MiB, more than the {_MAX_RESULT_BYTES >> 20} MiB of a "
+            "result. Use fewer shots, or cut the job into several.",
+            reason=Reason.MEMORY_LIMIT_EXCEEDED,
+        )
+
+
+def _refusal(message: str) -> GatewayError:
+    """Make the error for what Aer says."""
+    message = message.removeprefix("ERROR:").strip()[:_MAX_MESSAGE]
+    if any(words in message for words in _OUT_OF_MEMORY_WORDS):
+        return WorkerFailure(
+            f"The circuit does not fit into the memory of a run: {message}. Use fewer qubits.",
+            reason=Reason.MEMORY_LIMIT_EXCEEDED,
+        )
+    return GatewayError(f"Aer cannot run the circuit: {message}", reason=Reason.PROVIDER_ERROR)
