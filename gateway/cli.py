@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import tempfile
 from contextlib import ExitStack
@@ -56,6 +57,8 @@ def serve(
     ] = False,
 ) -> None:
     """Run the server until SIGTERM or Ctrl-C."""
+    # The server starts processes only to run another program in them; gRPC need not prepare for anything else.
+    os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "false")
     from gateway.config import load_settings
     from gateway.logs import configure_logs
     from gateway.server import serve as serve_settings
@@ -157,8 +160,6 @@ def version() -> None:
 
 
 def _dev_overrides(overrides: dict[str, Any], cleanup: ExitStack) -> str:
-    import os
-
     from gateway.access.api_keys import hash_api_key, new_api_key
 
     key = new_api_key()

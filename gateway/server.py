@@ -42,7 +42,7 @@ from gateway.rpc.job_service import JobService
 from gateway.rpc.limits import Limits
 from gateway.rpc.read_services import AccountService, BackendService, ServerService
 from gateway.store import Store
-from gateway.workers import WorkerPool, WorkerProgramReader
+from gateway.workers import WorkerPool, WorkerProgramReader, WorkerSimulators
 
 _log = structlog.get_logger(__name__)
 
@@ -99,7 +99,7 @@ class GatewayServer:
         try:
             store = await Store.open(settings.store.path)
             self._parts.push_async_callback(store.close)
-            pool = WorkerPool(size=settings.workers.processes)
+            pool = WorkerPool(size=settings.workers.processes, warm_up="warm_up_programs")
             self._parts.push_async_callback(pool.close)
             reader = WorkerProgramReader(
                 pool, time_limit=settings.workers.time_limit, memory_limit=settings.workers.memory_limit
@@ -133,11 +133,11 @@ class GatewayServer:
         _log.info("stopped")
 
     def _provider(self, name: str, account: LocalAccountSettings) -> Provider:
-        simulators = WorkerPool(size=account.parallel_jobs)
-        self._parts.push_async_callback(simulators.close)
+        pool = WorkerPool(size=account.parallel_jobs, warm_up="warm_up_simulation")
+        self._parts.push_async_callback(pool.close)
         return LocalProvider(
             name,
-            simulators,
+            WorkerSimulators(pool),
             LocalSettings(
                 parallel_jobs=account.parallel_jobs,
                 queue_limit=account.queue_limit,

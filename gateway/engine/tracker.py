@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections import OrderedDict
 from functools import partial
 
 import structlog
@@ -15,7 +17,7 @@ from gateway.store import Store
 _log = structlog.get_logger(__name__)
 
 _MAX_EARLY = 10_000
-"""Updates kept of jobs whose hand-over has not returned yet."""
+"""Jobs of which news is kept that came before their hand-over returned."""
 
 
 class Tracker:
@@ -25,7 +27,8 @@ class Tracker:
         self._provider = provider
         self._store = store
         self._jobs: dict[str, str] = {}
-        self._early: dict[str, list[ProviderUpdate]] = {}
+        self._early: OrderedDict[str, list[ProviderUpdate]] = OrderedDict()
+        self._applying = asyncio.Lock()
 
     async def track(self, provider_job_id: str, job_id: str) -> None:
         """Follow a job from now on. News that came before the hand-over returned is not lost."""
@@ -36,6 +39,9 @@ class Tracker:
     async def run(self) -> None:
         """Follow the provider's updates until cancelled."""
         async for update in self._provider.updates():
+            if update.provider_job_id not in self._jobs:
+                self._keep(update)
+                continue
             try:
                 await self.apply(update)
             except Exception:  # noqa: BLE001
@@ -47,11 +53,23 @@ class Tracker:
 
     async def apply(self, update: ProviderUpdate) -> None:
         """Commit what one update says; ignore it if the job is final or gone."""
-        job_id = self._jobs.get(update.provider_job_id)
-        if job_id is None:
-            if len(self._early) < _MAX_EARLY:
-                self._early.setdefault(update.provider_job_id, []).append(update)
-            return
+        # One at a time: the same end of a job can be heard twice, as the provider's news and as its answer to a caller.
+        async with self._applying:
+            job_id = self._jobs.get(update.provider_job_id)
+            if job_id is None:
+                return
+            await self._commit(job_id, update)
+            if update.status.is_final:
+                del self._jobs[update.provider_job_id]
+                await self._provider.forget(update.provider_job_id)
+
+    def _keep(self, update: ProviderUpdate) -> None:
+        """Keep news of a job that is not followed: it is on its way to the store, or it has ended already."""
+        self._early.setdefault(update.provider_job_id, []).append(update)
+        if len(self._early) > _MAX_EARLY:  # hand-overs take milliseconds: the oldest are of jobs that have ended
+            self._early.popitem(last=False)
+
+    async def _commit(self, job_id: str, update: ProviderUpdate) -> None:
         try:
             if update.status is JobStatus.DONE:
                 result = await self._provider.fetch_result(update.provider_job_id)
@@ -62,6 +80,3 @@ class Tracker:
                 await self._store.change_job(job_id, partial(transitions.progressed, update=update))
         except NotFound:
             _log.info("update_of_deleted_job", account=self._provider.account, job=job_id)
-        if update.status.is_final:
-            del self._jobs[update.provider_job_id]
-            await self._provider.forget(update.provider_job_id)
