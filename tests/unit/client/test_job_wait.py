@@ -52,6 +52,23 @@ def test_a_timeout_is_honoured_within_50_ms(job: GatewayCircuitJob) -> None:
     assert sorted(late)[2] < 0.05  # the median: the machine may be busy once
 
 
+def test_a_job_that_is_final_is_not_waited_for_though_the_stream_stays_open(
+    job: GatewayCircuitJob, scripted: ScriptedGateway
+) -> None:
+    over = threading.Event()
+
+    def watch(_: Any, context: Any) -> Iterator[Any]:
+        scripted.move("DONE")
+        yield watch_response(scripted.job)
+        context.add_callback(over.set)
+        over.wait(20)
+
+    scripted.on("WatchJob", watch)
+    job.wait_for_final_state(timeout=2)
+    assert job.done()
+    assert over.wait(10)
+
+
 def test_a_timeout_is_a_timeout_of_jobs_and_says_how_long(job: GatewayCircuitJob) -> None:
     with pytest.raises(IBMJobTimeoutError, match=r"Timed out waiting for job to complete after 0\.05 secs\.") as caught:
         job.result(timeout=0.05)

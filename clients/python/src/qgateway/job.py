@@ -149,6 +149,8 @@ class GatewayCircuitJob(JobRecord, JobV1):  # type: ignore[misc]
                     self._absorb_item(item)
                     if callback is not None:
                         callback(self.job_id(), self._status, self)
+                    if self._status in JOB_FINAL_STATES:
+                        return  # not waiting for the stream to end, which the time limit could still cut
         except WatchTimeout:
             raise self._timed_out(timeout) from None
 
