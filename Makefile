@@ -40,7 +40,7 @@ help: ## List the commands
 	@printf '%s\n' '' 'Settings:' \
 	  '  PYTHON=python3.12        the Python to make .venv with' \
 	  '  TESTS=tests/unit         the tests that `make test` runs' \
-	  '  ARGS="-x -k watch"       more arguments for pytest or for the benchmarks' \
+	  '  ARGS="-x -k watch"       more arguments for pytest, the benchmarks or the emulator' \
 	  '  IMAGE=NAME BASE=NAME     the image to make, and the one it is built on'
 
 # --- Set up -------------------------------------------------------------------------------------------------------------
@@ -124,6 +124,10 @@ format: $(VENV_READY) ## Format the Python and Go code, and mend what can be men
 .PHONY: demo
 demo: $(VENV_READY) ## Start a gateway with the local provider, and run the quickstart against it
 	$(BIN)/python scripts/demo.py
+
+.PHONY: emulator
+emulator: $(VENV_READY) ## Start an emulator of the IBM Quantum service
+	$(BIN)/python -m tests.emulators.ibm_quantum $(ARGS)
 
 .PHONY: bench
 bench: $(VENV_READY) ## Run the benchmarks

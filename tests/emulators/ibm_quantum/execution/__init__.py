@@ -1,0 +1,1 @@
+"""Running programs: everything that needs Qiskit, in a process of its own."""
