@@ -84,6 +84,8 @@ class ProviderUpdate:
     failure: JobFailure | None = None
     """Set in ERROR and CANCELLED."""
     charged_seconds: float | None = None
+    started_at: datetime | None = None
+    """When the run began, where the provider knows: news of it may have been overtaken by news of its end."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,6 +17,7 @@ from gateway.domain.job import (
     Job,
     JobFailure,
     JobStatus,
+    JobStep,
     JobUsage,
     PendingKind,
     PendingReason,
@@ -72,7 +73,7 @@ def finished(job: Job, update: ProviderUpdate, result: bytes) -> Change | None:
         return None
     summary = ResultSummary(len(result), hashlib.sha256(result).hexdigest())
     done = with_status(
-        job,
+        _started(job, update),
         JobStatus.DONE,
         update.at,
         provider_status=update.provider_status,
@@ -88,7 +89,7 @@ def ended(job: Job, update: ProviderUpdate) -> Change | None:
         return None
     failure = update.failure or JobFailure(Reason.PROVIDER_ERROR, "The provider gave no reason.")
     job = with_status(
-        job,
+        _started(job, update),
         update.status,
         update.at,
         provider_status=update.provider_status,
@@ -202,6 +203,13 @@ def _pending(job: Job, update: ProviderUpdate) -> Job:
     kind, text = _PENDING_TEXT[update.status]
     reason = PendingReason(kind, text.format(backend=job.backend), update.at)
     return with_status(job, update.status, update.at, provider_status=update.provider_status, pending_reason=reason)
+
+
+def _started(job: Job, update: ProviderUpdate) -> Job:
+    """Return the job with the time of its start, where news of that was overtaken."""
+    if update.started_at is None or job.reached(JobStatus.RUNNING) is not None:
+        return job
+    return replace(job, steps=(*job.steps, JobStep(JobStatus.RUNNING, update.started_at)))
 
 
 def _charged(job: Job, update: ProviderUpdate) -> JobUsage:

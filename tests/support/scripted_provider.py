@@ -38,9 +38,16 @@ class ScriptedProvider:
         self._told: asyncio.Queue[ProviderUpdate] = asyncio.Queue()
         self._backend = Backend("machine", self.account, 5, simulator=True)
 
-    def tell(self, provider_job_id: str, status: JobStatus, failure: JobFailure | None = None) -> None:
+    def tell(
+        self,
+        provider_job_id: str,
+        status: JobStatus,
+        failure: JobFailure | None = None,
+        started_at: datetime | None = None,
+    ) -> None:
         """Tell of a change."""
-        self._told.put_nowait(ProviderUpdate(provider_job_id, status, status.lower(), utc_now(), failure))
+        update = ProviderUpdate(provider_job_id, status, status.lower(), utc_now(), failure, started_at=started_at)
+        self._told.put_nowait(update)
 
     async def start(self) -> None: ...
 

@@ -35,12 +35,12 @@ LONG = "\n".join(
     [
         "OPENQASM 3.0;",
         'include "stdgates.inc";',
-        "qubit[22] q;",
-        "bit[22] c;",
-        *(f"h q[{qubit}];" for qubit in range(22)),
+        "qubit[20] q;",
+        "bit[20] c;",
+        *(f"h q[{qubit}];" for qubit in range(20)),
         *(
-            f"cx q[{index % 22}], q[{(index * 7 + 1) % 22 if (index * 7 + 1) % 22 != index % 22 else (index + 1) % 22}]; "
-            f"rx(0.{index % 9 + 1}) q[{index % 22}];"
+            f"cx q[{index % 20}], q[{(index * 7 + 1) % 20 if (index * 7 + 1) % 20 != index % 20 else (index + 1) % 20}]; "
+            f"rx(0.{index % 9 + 1}) q[{index % 20}];"
             for index in range(600)
         ),
         "c = measure q;",

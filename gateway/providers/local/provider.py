@@ -278,8 +278,8 @@ class LocalProvider:
                 )
             )
             self._running.add(job.submission.marker)
+            job.started_at = utc_now()
             self._change(job, JobStatus.RUNNING)
-            job.started_at = job.update.at
             # A callback, because a task that is cancelled before its first step never runs a line of its own.
             job.run.add_done_callback(partial(self._ended, job))
 
@@ -301,7 +301,9 @@ class LocalProvider:
     def _change(self, job: _LocalJob, status: JobStatus, failure: JobFailure | None = None) -> None:
         now = utc_now()
         charged = (now - job.started_at).total_seconds() if status.is_final and job.started_at is not None else None
-        job.update = ProviderUpdate(job.submission.marker, status, status.value.lower(), now, failure, charged)
+        job.update = ProviderUpdate(
+            job.submission.marker, status, status.value.lower(), now, failure, charged, job.started_at
+        )
         self._news.tell(job.update)
 
     def _job(self, provider_job_id: str) -> _LocalJob:

@@ -62,6 +62,14 @@ async def test_the_history_tells_every_status_once_and_in_order(engine: Engine) 
     assert [event.revision for event in events] == sorted({event.revision for event in events})
 
 
+async def test_a_run_so_short_that_only_its_end_is_told_still_has_its_start(engine: Engine) -> None:
+    job = await engine.submit()
+    started_at = job.created_at
+    engine.provider.tell(job.id, JobStatus.DONE, started_at=started_at)
+    done = await engine.status(job, JobStatus.DONE)
+    assert done.reached(JobStatus.RUNNING) == started_at
+
+
 async def test_a_final_status_never_changes_again(engine: Engine) -> None:
     job = await engine.submit()
     failure = JobFailure(Reason.PROVIDER_ERROR, "The fridge is warm.", "42")
