@@ -92,6 +92,7 @@ def test_diagnostics_of_a_failed_call_are_those_of_the_call() -> None:
         ("INVALID_ARGUMENT", "INVALID_PROGRAM", e.IBMBackendValueError),
         ("RESOURCE_EXHAUSTED", "QUEUE_FULL", e.IBMBackendJobLimitError),
         ("RESOURCE_EXHAUSTED", "MEMORY_LIMIT_EXCEEDED", e.IBMBackendValueError),
+        ("RESOURCE_EXHAUSTED", "WORKER_CRASHED", e.IBMBackendApiError),
         ("RESOURCE_EXHAUSTED", "", e.IBMBackendApiError),
         ("NOT_FOUND", "BACKEND_NOT_FOUND", e.IBMBackendError),
         ("FAILED_PRECONDITION", "BACKEND_NOT_OPERATIONAL", e.IBMBackendError),

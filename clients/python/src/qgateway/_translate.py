@@ -23,7 +23,8 @@ from qgateway.exceptions import (
 Translator = Callable[[GatewayCallError], IBMError]
 
 _NOT_AUTHORIZED = ("UNAUTHENTICATED", "PERMISSION_DENIED")
-_PROGRAM_TOO_HEAVY = ("MEMORY_LIMIT_EXCEEDED", "TIME_LIMIT_EXCEEDED", "WORKER_CRASHED")
+_PROGRAM_TOO_HEAVY = ("MEMORY_LIMIT_EXCEEDED", "TIME_LIMIT_EXCEEDED")
+_FAULTS_OF_THE_GATEWAY = ("", "WORKER_CRASHED")
 
 
 @contextmanager
@@ -110,7 +111,7 @@ def submission(request_id: str) -> Translator:
         text = "Error submitting job"
         if error.code == "RESOURCE_EXHAUSTED" and error.reason in _PROGRAM_TOO_HEAVY:
             return make_error(IBMBackendValueError, text, error)
-        if error.code == "RESOURCE_EXHAUSTED" and error.reason:
+        if error.code == "RESOURCE_EXHAUSTED" and error.reason not in _FAULTS_OF_THE_GATEWAY:
             return make_error(IBMBackendJobLimitError, text, error)
         if error.code in ("NOT_FOUND", "FAILED_PRECONDITION"):
             return make_error(IBMBackendError, text, error)
