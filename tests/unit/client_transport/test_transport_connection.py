@@ -16,7 +16,7 @@ from qgateway._aio_connection import AioConnection
 from qgateway._connection import Connection, ConnectionSettings, GatewayCallError
 from qgateway.v1 import job_pb2, job_service_pb2, server_service_pb2
 
-from tests.unit.client_transport.fake_gateway import JOB, Behaviour, FakeGateway, hang, refusal
+from tests.unit.client_transport.fake_gateway import JOB, Behaviour, FakeGateway, event, hang, refusal, stream
 
 GET = job_service_pb2.GetJobRequest(name=JOB)
 
@@ -155,24 +155,29 @@ def test_a_pickled_connection_connects_anew_and_shows_no_key(fake: FakeGateway, 
     assert fake.metadata["GetJob"][1]["authorization"] == "Bearer canary-0123456789"
 
 
-def test_after_a_fork_parent_and_child_both_call(fake: FakeGateway) -> None:
+def test_after_a_fork_parent_and_child_both_call_even_with_a_watch_under_way(fake: FakeGateway) -> None:
     fake.on("GetJob", found)
+    fake.on("WatchJob", stream(event(1, "QUEUED", "SNAPSHOT"), hang))
     code = f"""
 import os, sys
 from qgateway._connection import Connection, ConnectionSettings
+from qgateway._watch import watch_job
 from qgateway.v1 import job_service_pb2
 connection = Connection(ConnectionSettings({fake.target!r}, timeout=10))
 def get():
     return connection.call(connection.jobs.GetJob, job_service_pb2.GetJobRequest(name={JOB!r})).job.name
-assert get() == {JOB!r}
-child = os.fork()
-if child == 0:
-    os._exit(0 if get() == {JOB!r} else 1)
-assert os.waitpid(child, 0)[1] == 0, "the child could not call"
-assert get() == {JOB!r}
+watching = watch_job(connection, {JOB!r})
+next(watching)
+for _ in range(5):
+    child = os.fork()
+    if child == 0:
+        os._exit(0 if get() == get() == {JOB!r} else 1)
+    assert os.waitpid(child, 0)[1] == 0, "the child could not call"
+    assert get() == {JOB!r}
+os._exit(0)
 """
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
-    assert len(fake.requests["GetJob"]) == 3
+    assert len(fake.requests["GetJob"]) == 15
 
 
 def test_the_errors_and_the_settings_load_without_grpc_and_qiskit() -> None:

@@ -7,6 +7,8 @@ import os
 from collections.abc import Iterable
 from typing import Any, Self, TypeVar, cast
 
+import grpc.aio
+
 from qgateway._channel import (
     call_metadata,
     channel_credentials,
@@ -16,9 +18,6 @@ from qgateway._channel import (
 )
 from qgateway._errors import GatewayCallError, RpcFailure
 from qgateway._settings import ConnectionSettings
-
-import grpc.aio  # isort: skip  (after _channel, which prepares it)
-
 from qgateway.v1 import (
     account_service_pb2_grpc,
     admin_service_pb2_grpc,

@@ -6,6 +6,8 @@ import asyncio
 import io
 from typing import Any, BinaryIO
 
+import grpc.aio
+
 from qgateway._aio_connection import AioConnection
 from qgateway._errors import GatewayCallError
 from qgateway._resume import Backoff
@@ -21,8 +23,6 @@ from qgateway._transfer import (
     upload_chunks,
     upload_timeout,
 )
-
-import grpc.aio  # isort: skip  (after _aio_connection, which prepares it)
 
 
 async def download_result(connection: AioConnection, name: str, *, progress: Progress | None = None) -> bytes:

@@ -7,11 +7,11 @@ import time
 from collections.abc import AsyncGenerator
 from typing import Any
 
+import grpc.aio
+
 from qgateway._aio_connection import AioConnection
 from qgateway._errors import GatewayCallError
 from qgateway._watch import OnInterruption, WatchItem, WatchState
-
-import grpc.aio  # isort: skip  (after _aio_connection, which prepares it)
 
 
 async def watch_job(

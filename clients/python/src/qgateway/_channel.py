@@ -3,14 +3,9 @@
 from __future__ import annotations
 
 import json
-import os
 from functools import cache
 from importlib.metadata import version
 from typing import Any
-
-# gRPC reads this once, at its first import. Without it a child process shares the event poller of its parent after a
-# fork, and not even a channel of its own works there.
-os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "1")
 
 import grpc
 
@@ -80,6 +75,8 @@ def channel_options(settings: ConnectionSettings) -> list[tuple[str, Any]]:
         # The default grows to two minutes: a watch would notice a restarted server that late.
         ("grpc.initial_reconnect_backoff_ms", 200),
         ("grpc.max_reconnect_backoff_ms", 5_000),
+        # Connections are not shared with other channels. After a fork the child would else take up one of its parent's.
+        ("grpc.use_local_subchannel_pool", 1),
     ]
     if settings.is_local:
         options.append(("grpc.enable_http_proxy", 0))

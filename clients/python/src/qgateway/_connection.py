@@ -6,6 +6,8 @@ import os
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Self, TypeVar, cast
 
+import grpc
+
 from qgateway._channel import (
     call_metadata,
     channel_credentials,
@@ -15,9 +17,6 @@ from qgateway._channel import (
 )
 from qgateway._errors import GatewayCallError, RpcFailure
 from qgateway._settings import ApiKey, ConnectionSettings, SettingsError
-
-import grpc  # isort: skip  (after _channel, which prepares it)
-
 from qgateway.v1 import (
     account_service_pb2_grpc,
     admin_service_pb2_grpc,

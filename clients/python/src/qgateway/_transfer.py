@@ -13,12 +13,12 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, BinaryIO
 
+import grpc
+
 from qgateway._connection import Connection
 from qgateway._errors import ErrorDetails, GatewayCallError
 from qgateway._resume import Backoff, Watchdog, silent_stream
 from qgateway.v1 import job_service_pb2
-
-import grpc  # isort: skip  (after _connection, which prepares it)
 
 LONGEST_SILENCE = 60.0
 """Seconds without a chunk after which a download is taken up again on a new stream."""

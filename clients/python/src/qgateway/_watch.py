@@ -11,14 +11,13 @@ from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
+import grpc
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from qgateway._connection import Connection
 from qgateway._errors import GatewayCallError
 from qgateway._resume import Backoff, Watchdog, silent_stream
 from qgateway.v1 import job_pb2, job_service_pb2
-
-import grpc  # isort: skip  (after _connection, which prepares it)
 
 FINAL_STATUSES = frozenset({job_pb2.JOB_STATUS_CANCELLED, job_pb2.JOB_STATUS_DONE, job_pb2.JOB_STATUS_ERROR})
 """Statuses that a job never leaves."""

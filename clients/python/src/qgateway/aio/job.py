@@ -128,6 +128,8 @@ class GatewayCircuitJob(JobRecord):
                             returned = callback(self.job_id(), self._status, self)
                             if inspect.isawaitable(returned):
                                 await returned
+                        if self._status in JOB_FINAL_STATES:
+                            return  # not waiting for the stream to end, which the time limit could still cut
         except WatchTimeout:
             raise self._timed_out(timeout) from None
 

@@ -76,7 +76,7 @@ class Output:
             table.add_column(column, no_wrap=column not in folded, overflow="fold")
         for row in rows:
             table.add_row(*(Text(safe(cell)) if isinstance(cell, str) else cell for cell in row))
-        self.console.print(table)
+        self._print_columns(table)
 
     def facts(self, facts: Iterable[tuple[str, str | Text]]) -> None:
         """Print names and values, one pair a line; pairs without a value are left out."""
@@ -84,7 +84,17 @@ class Output:
         for name, value in facts:
             if value:
                 grid.add_row(Text(name, style="bold"), Text(safe(value)) if isinstance(value, str) else value)
-        self.console.print(grid)
+        self._print_columns(grid)
+
+    def _print_columns(self, table: Table) -> None:
+        """Print a table, without the blanks that fill up its lines where the output is no terminal."""
+        if self.console.is_terminal:
+            self.console.print(table)
+            return
+        with self.console.capture() as capture:
+            self.console.print(table)
+        for line in capture.get().splitlines():
+            self.console.out(line.rstrip(), highlight=False)
 
     def _write(self, data: Any, indent: int | None) -> None:
         utf8 = (sys.stdout.encoding or "").lower().startswith("utf")
