@@ -52,7 +52,7 @@ def run(progress: Callable[[], None]) -> list[Figure]:
             ratio=value / baseline,
             target=f">= {_TARGET}",
             met=value / baseline >= _TARGET,
-            how=f"GetJob with API key at {_CONNECTIONS} x {_STREAMS} in flight (h2load) ÷ bare grpc.aio echo of {response_size} bytes",
+            how=f"GetJob with API key, {_CONNECTIONS} x {_STREAMS} in flight, ÷ bare grpc.aio echo of {response_size} bytes",
         )
     ]
 

@@ -25,6 +25,7 @@ from gateway.domain.job import (
     Job,
     JobEvent,
     JobStatus,
+    JobStep,
     PendingKind,
     PendingReason,
     RunOptions,
@@ -141,6 +142,7 @@ class Jobs:
             request_id=request.request_id,
             request_digest=request.digest,
             pending_reason=PendingReason(PendingKind.SUBMITTING, "About to be handed to the provider.", now),
+            steps=(JobStep(JobStatus.INITIALIZING, now),),
             client_version=request.client_version,
         )
         stored = await self._store.create_job(

@@ -41,7 +41,12 @@ async def test_a_done_job_has_its_result_before_anybody_hears_of_it(engine: Engi
     done = await engine.status(job, JobStatus.DONE)
     assert done.result is not None
     assert (await engine.jobs.result(ALICE, job.id))[1] == f"result of {job.id}".encode()
-    assert [step.status for step in done.steps] == [JobStatus.QUEUED, JobStatus.RUNNING, JobStatus.DONE]
+    assert [step.status for step in done.steps] == [
+        JobStatus.INITIALIZING,
+        JobStatus.QUEUED,
+        JobStatus.RUNNING,
+        JobStatus.DONE,
+    ]
     await until(lambda: engine.provider.forgotten == [job.id])
 
 

@@ -285,7 +285,11 @@ async def test_the_history_comes_in_pages(wire: Wire) -> None:
 async def test_metrics_tell_when_each_step_was_reached(wire: Wire) -> None:
     job = await _done(wire, await _submit(wire))
     metrics = await wire.jobs.GetJobMetrics(job_service_pb2.GetJobMetricsRequest(name=job.name), metadata=bearer())
-    assert [step.status for step in metrics.steps] == [job_pb2.JOB_STATUS_QUEUED, job_pb2.JOB_STATUS_DONE]
+    assert [step.status for step in metrics.steps] == [
+        job_pb2.JOB_STATUS_INITIALIZING,
+        job_pb2.JOB_STATUS_QUEUED,
+        job_pb2.JOB_STATUS_DONE,
+    ]
     assert metrics.steps[-1].reach_time == job.end_time
 
 
