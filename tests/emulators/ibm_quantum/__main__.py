@@ -48,7 +48,7 @@ def _parser() -> argparse.ArgumentParser:
 async def _serve(host: str, port: int, settings: Settings, *, follow_stdin: bool) -> None:
     worker = Worker()
     world = World(settings, worker, Devices(await worker.describe()))
-    runner = web.AppRunner(application(world), access_log=None, shutdown_timeout=1)
+    runner = web.AppRunner(application(world), access_log=None, shutdown_timeout=0.2)
     await runner.setup()
     try:
         site = web.TCPSite(runner, host, port)

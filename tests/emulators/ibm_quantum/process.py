@@ -50,6 +50,7 @@ class EmulatorProcess:
         self._settings = settings or {}
         self._port = port
         self._process: subprocess.Popen[str] | None = None
+        self._control: EmulatorControl | None = None
         self.url = ""
 
     def __enter__(self) -> Self:
@@ -63,7 +64,9 @@ class EmulatorProcess:
     @property
     def control(self) -> EmulatorControl:
         """Steers it."""
-        return EmulatorControl(self.url)
+        if self._control is None:
+            self._control = EmulatorControl(self.url)
+        return self._control
 
     def start(self) -> Self:
         """Start it, and wait until it answers."""
@@ -86,6 +89,13 @@ class EmulatorProcess:
         """Kill it: it can do nothing about it."""
         self._end(self._process.kill if self._process else None)
 
+    def close_input(self) -> int:
+        """Do to it what the end of this process would do, wait until it ended by itself, and return its exit code."""
+        assert self._process is not None
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+        return self._process.wait(timeout=_STOP_SECONDS)
+
     def environment(self, account: str = "alpha", instance: int = 0) -> dict[str, str]:
         """Return the environment in which `QiskitRuntimeService()` uses an instance of an account."""
         return client_environment(self.url, self.crn(account, instance), self.api_key(account))
@@ -100,6 +110,9 @@ class EmulatorProcess:
 
     def _end(self, tell: object) -> None:
         process, self._process = self._process, None
+        control, self._control = self._control, None
+        if control is not None:
+            control.close()
         if process is None or not callable(tell):
             return
         tell()

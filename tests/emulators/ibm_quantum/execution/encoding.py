@@ -10,8 +10,10 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from qiskit import qpy
+from openqasm3.parser import QASM3ParsingError
+from qiskit import qasm3, qpy
 from qiskit.circuit import QuantumCircuit
+from qiskit.exceptions import QiskitError
 
 from tests.emulators.ibm_quantum.codes import Code
 from tests.emulators.ibm_quantum.execution.outcome import ProgramError
@@ -88,13 +90,14 @@ def decode_circuit(value: Any) -> QuantumCircuit:
     if version > MAX_QPY_VERSION:
         message = f"QPY version {version} is newer than {MAX_QPY_VERSION}."
         raise ProgramError(Code.NOT_VALID_FOR_BACKEND, message)
-    return qpy.load(io.BytesIO(data))[0]
+    try:
+        return qpy.load(io.BytesIO(data))[0]
+    except (QiskitError, struct.error, ValueError) as error:
+        raise ProgramError(Code.BODY_NOT_VALID, f"Not QPY: {error}") from error
 
 
 def _from_qasm(text: str) -> QuantumCircuit:
-    from qiskit import qasm3
-
     try:
         return qasm3.loads(text)
-    except qasm3.QASM3ImporterError as error:
+    except (QiskitError, QASM3ParsingError) as error:
         raise ProgramError(Code.BODY_NOT_VALID, f"Not OpenQASM 3: {error}") from error

@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import orjson
 from qiskit.circuit import QuantumCircuit
+from qiskit.exceptions import QiskitError
 from qiskit.primitives import BackendEstimatorV2
 from qiskit.primitives.containers.observables_array import ObservablesArray
 
@@ -86,7 +87,7 @@ def run_estimator(params: dict[str, Any], machine: Machine, seed: int) -> Outcom
         try:
             observables = ObservablesArray.coerce(pub[1])
             found = estimator.run([(circuit, observables, values, precision)]).result()[0]
-        except (IndexError, TypeError, ValueError) as error:
+        except (IndexError, TypeError, ValueError, QiskitError) as error:
             raise ProgramError(Code.BODY_NOT_VALID, f"The pub is not valid: {error}") from error
         evs, stds = np.asarray(found.data.evs), np.asarray(found.data.stds)
         shots = found.metadata["shots"]
@@ -173,7 +174,7 @@ def _plain(registers: dict[str, npt.NDArray[Any]]) -> dict[str, Any]:
             outcomes = (sum(1 << place for place in np.flatnonzero(row)) for row in value.reshape(-1, value.shape[-1]))
             found[name] = {"samples": [hex(outcome) for outcome in outcomes], "num_bits": value.shape[-1]}
         else:
-            found[name] = [[point.real, point.imag] for point in value.reshape(-1)]
+            found[name] = np.stack([value.real, value.imag], axis=-1).reshape(-1, 2).tolist()
     return found
 
 
