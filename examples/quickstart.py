@@ -107,6 +107,7 @@ def cancel(provider):
             job.cancel()
 
     job.wait_for_final_state(callback=cancel_once_running)
+    console.print(f"   [dim]{time.monotonic() - started:6.2f} s[/]  {job.job_id()[:8]}…  {job.status().name}")
     try:
         job.result()
     except IBMJobInvalidStateError as error:

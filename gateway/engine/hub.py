@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict, deque
-from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 
 from gateway.domain.errors import Reason, Unavailable
@@ -73,16 +73,16 @@ class Hub:
             self._remember(job)
         return self._jobs.get(job_id, job)
 
-    async def watch_job(self, job_id: str, after: int, heartbeat: float) -> AsyncIterator[JobEvent | int]:
+    async def watch_job(self, job_id: str, after: int, patience: Callable[[], float]) -> AsyncIterator[JobEvent | int]:
         """Yield the events of a job after a revision.
 
-        Whenever `heartbeat` seconds passed without one, yields the revision up to which there is none. Ends after the event
+        Whenever `patience()` seconds passed without one, yields the revision up to which there is none. Ends after the event
         that makes the job final, or deletes it.
 
         Raises:
             Unavailable: The server is about to stop.
         """
-        async for news in self._watch(job_id, after, heartbeat):
+        async for news in self._watch(job_id, after, patience):
             yield news
             if isinstance(news, JobEvent) and (news.type is EventType.DELETED or news.job.status.is_final):
                 return
@@ -95,11 +95,13 @@ class Hub:
         Raises:
             Unavailable: The server is about to stop.
         """
-        async for news in self._watch(None, after, heartbeat):
+        async for news in self._watch(None, after, lambda: heartbeat):
             if not isinstance(news, JobEvent) or where.matches(news.job):
                 yield news
 
-    async def _watch(self, job_id: str | None, position: int, heartbeat: float) -> AsyncIterator[JobEvent | int]:
+    async def _watch(
+        self, job_id: str | None, position: int, patience: Callable[[], float]
+    ) -> AsyncIterator[JobEvent | int]:
         while True:
             with self._waiter(job_id) as wake:
                 events, looked_up_to = await self._events(job_id, position)
@@ -108,7 +110,7 @@ class Hub:
                 position = looked_up_to
                 if not events:
                     with suppress(TimeoutError):
-                        await asyncio.wait_for(wake, heartbeat)
+                        await asyncio.wait_for(wake, patience())
                     if not wake.done() or wake.cancelled():
                         yield position
 

@@ -45,6 +45,9 @@ from gateway.store import Store
 
 _log = structlog.get_logger(__name__)
 
+_SHORTEST_PATIENCE = 0.5
+"""Seconds between two looks at the queue for a watcher of a job at its front."""
+
 
 @dataclass(frozen=True, slots=True)
 class JobRequest:
@@ -62,6 +65,14 @@ class JobRequest:
     session: str = ""
     request_id: str = ""
     client_version: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class SignOfLife:
+    """Nothing up to `revision` is left to tell; the job waits at `place`, where that is known."""
+
+    revision: int
+    place: QueuePlace | None
 
 
 class Jobs:
@@ -227,10 +238,11 @@ class Jobs:
 
     async def watch(
         self, caller: Caller, job_id: str, after: int | None, heartbeat: float
-    ) -> AsyncIterator[JobEvent | int]:
+    ) -> AsyncIterator[JobEvent | SignOfLife]:
         """Yield a snapshot of a job (or with `after`, every event after that revision), then each change.
 
-        Yields a revision as a sign of life: nothing up to it is left to tell. Ends after the final event.
+        Between the changes come signs of life: at least every `heartbeat` seconds, and soon after the job's place in the
+        queue changed. Ends after the final event.
 
         Raises:
             NotFound: There is no such job.
@@ -244,8 +256,17 @@ class Jobs:
         await self._check_revision(after)
         if job.status.is_final and job.revision <= after:
             return
-        async for news in self._hub.watch_job(job_id, after, heartbeat):
-            yield news
+        clock = asyncio.get_running_loop().time
+        told_at, place = clock(), await self.queue_place(job)
+        async for news in self._hub.watch_job(job_id, after, lambda: _patience(place, heartbeat)):  # noqa: B023 - the place as it is then
+            if isinstance(news, JobEvent):
+                yield news
+                told_at, place = clock(), await self.queue_place(news.job)
+                continue
+            before, place = place, await self.queue_place(await self.get(caller, job_id))
+            if place != before or clock() - told_at >= heartbeat - _patience(place, heartbeat):
+                yield SignOfLife(news, place)
+                told_at = clock()
 
     async def watch_all(self, where: JobFilter, after: int | None, heartbeat: float) -> AsyncIterator[JobEvent | int]:
         """Yield the events of all jobs that match, after a revision or from now on. `where` names the tenant.
@@ -386,6 +407,13 @@ class Jobs:
 def request_digest(request: bytes) -> str:
     """Return the digest by which a repeated request is told from a reused id."""
     return hashlib.sha256(request).hexdigest()
+
+
+def _patience(place: QueuePlace | None, heartbeat: float) -> float:
+    """Return how many seconds to wait before looking at the queue again: the nearer to its front, the fewer."""
+    if place is None or place.position is None:
+        return heartbeat
+    return min(heartbeat, max(_SHORTEST_PATIENCE, place.position / 4))
 
 
 def _same_request(job: Job, request: JobRequest) -> Job:

@@ -10,6 +10,7 @@ from qgateway.v1 import job_pb2, job_service_pb2, job_service_pb2_grpc, result_p
 
 from gateway.domain.errors import InvalidArgument, OutOfRange, Reason
 from gateway.domain.job import Job, JobEvent
+from gateway.domain.provider import QueuePlace
 from gateway.engine.jobs import Jobs
 from gateway.engine.tokens import page_token, read_page_token, read_resume_token, resume_token
 from gateway.rpc import messages, requests
@@ -104,14 +105,13 @@ class JobService(job_service_pb2_grpc.JobServiceServicer):
     ) -> AsyncIterator[job_service_pb2.WatchJobResponse]:
         """Follow one job."""
         after = read_resume_token(request.resume_token) if request.resume_token else None
-        caller, job_id = current_caller(), _job_id(request.name)
-        async for news in self._jobs.watch(caller, job_id, after, self._limits.heartbeat_interval):
-            response = self._news(news, job_service_pb2.WatchJobResponse)
-            if not isinstance(news, JobEvent):
-                place = await self._jobs.queue_place(await self._jobs.get(caller, job_id))
-                if place is not None:
-                    response.heartbeat.queue.MergeFrom(messages.queue_info(place) or job_pb2.QueueInfo())
-            yield response
+        async for news in self._jobs.watch(
+            current_caller(), _job_id(request.name), after, self._limits.heartbeat_interval
+        ):
+            if isinstance(news, JobEvent):
+                yield self._event(news, job_service_pb2.WatchJobResponse)
+            else:
+                yield self._heartbeat(news.revision, job_service_pb2.WatchJobResponse, news.place)
 
     async def WatchJobs(
         self, request: job_service_pb2.WatchJobsRequest, context: _Context
@@ -120,7 +120,10 @@ class JobService(job_service_pb2_grpc.JobServiceServicer):
         where = requests.job_filter("filter", request.filter, current_caller().tenant)
         after = read_resume_token(request.resume_token) if request.resume_token else None
         async for news in self._jobs.watch_all(where, after, self._limits.heartbeat_interval):
-            yield self._news(news, job_service_pb2.WatchJobsResponse)
+            if isinstance(news, JobEvent):
+                yield self._event(news, job_service_pb2.WatchJobsResponse)
+            else:
+                yield self._heartbeat(news, job_service_pb2.WatchJobsResponse)
 
     async def ListJobEvents(
         self, request: job_service_pb2.ListJobEventsRequest, context: _Context
@@ -207,11 +210,14 @@ class JobService(job_service_pb2_grpc.JobServiceServicer):
     async def _message(self, job: Job) -> job_pb2.Job:
         return messages.job(job, await self._jobs.queue_place(job))
 
-    def _news(self, news: JobEvent | int, response: type[_News]) -> _News:
-        if isinstance(news, JobEvent):
-            return response(event=messages.job_event(news), resume_token=resume_token(news.revision))
-        heartbeat = job_service_pb2.WatchHeartbeat(interval=messages.duration(self._limits.heartbeat_interval))
-        return response(heartbeat=heartbeat, resume_token=resume_token(news))
+    def _event(self, event: JobEvent, response: type[_News]) -> _News:
+        return response(event=messages.job_event(event), resume_token=resume_token(event.revision))
+
+    def _heartbeat(self, revision: int, response: type[_News], place: QueuePlace | None = None) -> _News:
+        heartbeat = job_service_pb2.WatchHeartbeat(
+            interval=messages.duration(self._limits.heartbeat_interval), queue=messages.queue_info(place)
+        )
+        return response(heartbeat=heartbeat, resume_token=resume_token(revision))
 
     def _chunks(self, blob: bytes, sha256: bytes, offset: int, response: type[_Chunk]) -> Iterator[_Chunk]:
         if requests.offset(offset) > len(blob):

@@ -11,7 +11,7 @@ import pytest
 
 from gateway.domain.access import Caller, Role
 from gateway.domain.backend import Backend
-from gateway.domain.job import Job, JobStatus, ProgramKind, ProgramSummary, RunOptions
+from gateway.domain.job import Job, JobEvent, JobStatus, ProgramKind, ProgramSummary, RunOptions
 from gateway.domain.program import PreparedProgram
 from gateway.engine.accounts import Accounts
 from gateway.engine.hub import Hub
@@ -57,7 +57,7 @@ class Engine:
 
         async def seen() -> Job:
             async for news in self.jobs.watch(caller, job.id, None, self.heartbeat):
-                if not isinstance(news, int) and news.job.status is status:
+                if isinstance(news, JobEvent) and news.job.status is status:
                     return news.job
             raise AssertionError(f"the job never was {status}")
 

@@ -7,16 +7,18 @@ import pytest
 
 from gateway.domain.errors import InvalidArgument, Reason
 from gateway.domain.job import EventType, Job, JobEvent, JobStatus
+from gateway.domain.provider import QueuePlace
 from gateway.domain.query import JobFilter
 from gateway.engine import hub as hub_module
+from gateway.engine.jobs import SignOfLife
 from tests.unit.engine.conftest import ALICE, MALLORY, Engine
 
 
-async def _all(news: AsyncIterator[JobEvent | int]) -> list[JobEvent | int]:
+async def _all(news: AsyncIterator[object]) -> list[object]:
     return [each async for each in news]
 
 
-async def _take(news: AsyncIterator[JobEvent | int], count: int) -> list[JobEvent]:
+async def _take(news: AsyncIterator[object], count: int) -> list[JobEvent]:
     async with asyncio.timeout(10):
         found: list[JobEvent] = []
         async for each in news:
@@ -83,12 +85,13 @@ async def test_a_silent_watch_gives_signs_of_life_that_move_its_position(engine:
     await anext(watch)
     first = await asyncio.wait_for(anext(watch), 10)
     changed = await engine.jobs.update(ALICE, other.id, display_name="x", tags=None, etag="")
-    assert isinstance(first, int)
+    assert isinstance(first, SignOfLife)
+    assert first.place == QueuePlace(0)
     async with asyncio.timeout(10):
         while True:
             bookmark = await anext(watch)
-            assert isinstance(bookmark, int)
-            if bookmark >= changed.revision:
+            assert isinstance(bookmark, SignOfLife)
+            if bookmark.revision >= changed.revision:
                 break
 
 
@@ -103,7 +106,7 @@ async def test_a_deleted_job_ends_its_watch_with_the_deletion(engine: Engine) ->
     job = await engine.submit()
     await engine.jobs.cancel(ALICE, job.id)
     cancelled = await engine.jobs.get(ALICE, job.id)
-    watch = engine.jobs._hub.watch_job(job.id, cancelled.revision, 30)
+    watch = engine.jobs._hub.watch_job(job.id, cancelled.revision, lambda: 30)
     waiting = asyncio.ensure_future(_all(watch))
     await asyncio.sleep(0)
     await engine.jobs.delete(ALICE, job.id)
@@ -131,3 +134,18 @@ async def test_a_thousand_watchers_all_see_every_event(engine: Engine) -> None:
     for events in await asyncio.wait_for(asyncio.gather(*watching), 30):
         assert events == history
     assert engine.jobs._hub._waiting == {}
+
+
+async def test_a_watcher_hears_soon_that_its_job_moved_up_in_the_queue(engine: Engine) -> None:
+    places = iter([QueuePlace(2), QueuePlace(2), QueuePlace(1), QueuePlace(0)])
+
+    async def queue_place(provider_job_id: str) -> QueuePlace:
+        return next(places, QueuePlace(0))
+
+    job = await engine.submit()
+    engine.provider.queue_place = queue_place  # type: ignore[method-assign]
+    watch = engine.jobs.watch(ALICE, job.id, None, 60)
+    await anext(watch)
+    async with asyncio.timeout(10):
+        seen = [await anext(watch), await anext(watch)]
+    assert [news.place for news in seen if isinstance(news, SignOfLife)] == [QueuePlace(1), QueuePlace(0)]
