@@ -213,6 +213,9 @@ class ScriptedGateway:
     def _get_job_backend_properties(self, request: Any, context: Any) -> Any:
         return job_service_pb2.GetJobBackendPropertiesResponse()
 
+    def _get_job_result(self, request: Any, context: Any) -> Any:
+        return job_service_pb2.GetJobResultResponse(result=result_pb2.JobResult.FromString(self.result))
+
     def _download_job_result(self, request: Any, context: Any) -> Iterator[Any]:
         yield _blob(job_service_pb2.DownloadJobResultResponse, self.result)
 

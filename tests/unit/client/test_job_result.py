@@ -38,6 +38,15 @@ def test_a_result_is_read_once_and_stays_the_same_object(job: GatewayCircuitJob,
     assert done.count("DownloadJobResult") == 1
 
 
+def test_a_small_result_is_read_with_one_call_and_a_large_one_is_downloaded(
+    provider: GatewayProvider, done: ScriptedGateway
+) -> None:
+    for size, small, downloads in ((1000, 1, 0), (10**6, 1, 1)):
+        done.job.result.size_bytes = size
+        assert provider.retrieve_job(JOB_ID).result().get_counts() == {"00": 2, "11": 2}
+        assert (done.count("GetJobResult"), done.count("DownloadJobResult")) == (small, downloads)
+
+
 def test_refreshing_the_result_reads_it_again(job: GatewayCircuitJob, done: ScriptedGateway) -> None:
     first = job.result()
     first.results[0].data.counts = {}

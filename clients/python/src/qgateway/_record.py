@@ -24,8 +24,10 @@ from qgateway.exceptions import IBMJobApiError, IBMJobFailureError, IBMJobInvali
 from qgateway.programs import to_circuits
 from qgateway.queue_info import QueueInfo
 from qgateway.results import to_result
-from qgateway.v1 import job_pb2, program_pb2, result_pb2
+from qgateway.v1 import job_pb2, job_service_pb2, program_pb2, result_pb2
 
+_SMALL_RESULT_BYTES = 256 * 1024
+"""Size up to which a result is read with one call instead of a download, which takes twice as long for so little."""
 UPDATE_ATTEMPTS = 10
 """How often tags are read anew when the job changes between reading and writing them."""
 
@@ -204,6 +206,12 @@ class JobRecord:
     def _result_failed(self) -> str:
         return f"Unable to retrieve result for job {self.job_id()}"
 
+    def _small_result_request(self) -> job_service_pb2.GetJobResultRequest | None:
+        """Return the request for the result in one message, where it is known to be small; else it is downloaded."""
+        if 0 < self._record.result.size_bytes <= _SMALL_RESULT_BYTES:
+            return job_service_pb2.GetJobResultRequest(name=self._record.name)
+        return None
+
     def _decode_result(self, data: bytes) -> Result:
         """Return the result that was downloaded.
 
@@ -212,9 +220,20 @@ class JobRecord:
             IBMJobApiError: It cannot be read.
         """
         try:
-            message = result_pb2.JobResult.FromString(data)
+            return self._to_result(result_pb2.JobResult.FromString(data))
+        except DecodeError as error:
+            raise self._unreadable(self._result_failed, error) from error
+
+    def _to_result(self, message: result_pb2.JobResult) -> Result:
+        """Return the result of a message.
+
+        Raises:
+            IBMJobInvalidStateError: It is that of a provider program.
+            IBMJobApiError: It makes no sense.
+        """
+        try:
             return to_result(message, job_id=self.job_id(), memory=self._record.options.memory)
-        except (DecodeError, ValueError) as error:
+        except ValueError as error:
             raise self._unreadable(self._result_failed, error) from error
 
     def _decode_circuits(self, data: bytes) -> list[QuantumCircuit | str]:

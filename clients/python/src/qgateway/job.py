@@ -412,6 +412,10 @@ class GatewayCircuitJob(JobRecord, JobV1):  # type: ignore[misc]
         return self._decode_circuits(data)
 
     def _read_result(self) -> Result:
+        if (request := self._small_result_request()) is not None:
+            with translated(_translate.job_call(self._result_failed, self.job_id())):
+                reply = self._connection.call(self._connection.jobs.GetJobResult, request, job_id=self.job_id())
+            return self._to_result(reply.result)
         with translated(_translate.job_call(self._result_failed, self.job_id())), download_bar("Result") as progress:
             data = download_result(self._connection, self._record.name, progress=progress)
         return self._decode_result(data)

@@ -362,6 +362,10 @@ class GatewayCircuitJob(JobRecord):
         return reply
 
     async def _read_result(self) -> Result:
+        if (request := self._small_result_request()) is not None:
+            with translated(_translate.job_call(self._result_failed, self.job_id())):
+                reply = await self._connection.call(self._connection.jobs.GetJobResult, request, job_id=self.job_id())
+            return self._to_result(reply.result)
         with translated(_translate.job_call(self._result_failed, self.job_id())), download_bar("Result") as progress:
             data = await download_result(self._connection, self._record.name, progress=progress)
         # Counting a large result takes long enough to stall the loop.
