@@ -7,6 +7,9 @@ import uuid
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 
+_USAGE_LIMIT = 100_000
+"""In seconds: more than any test uses by chance."""
+
 _NAMESPACE = uuid.UUID("5b0f7a34-5a53-4d0e-9d0c-2f0c9f1c7a11")
 
 
@@ -102,7 +105,7 @@ def default_accounts() -> list[Account]:
             "alpha",
             {first_key("alpha")},
             [
-                Instance(crn("alpha", "us-east", "open"), "alpha-open", "Open", "free", ["demo"], 600),
+                Instance(crn("alpha", "us-east", "open"), "alpha-open", "Open", "free", ["demo"], _USAGE_LIMIT),
                 Instance(crn("alpha", "eu-de", "premium"), "alpha-premium", "Premium", "subscription"),
             ],
         ),

@@ -79,7 +79,7 @@ def close_to(found: Any, stds: Any, exact: list[float]) -> bool:
 def test_the_service_starts_with_two_calls(service: Any, control: EmulatorControl) -> None:
     assert control.counts() == {"POST /identity/token": 1, "GET /backends": 1}
     assert [call["scheme"] for call in control.calls("GET /backends")] == ["Bearer"]
-    assert service.usage()["usage_remaining_seconds"] == 600
+    assert service.usage()["usage_remaining_seconds"] == 100_000
 
 
 def test_the_service_finds_instances_by_search(

@@ -215,7 +215,7 @@ def test_limits_of_an_instance_are_kept(caller: Caller, control: EmulatorControl
     assert (reply.status_code, reply.json()["errors"][0]["code"]) == (429, 1202)
     assert 0 < int(reply.headers["Retry-After"]) <= 60
     control.settings(submits_per_minute=None)
-    control.change_instance("alpha-open", usage_consumed_seconds=600)
+    control.change_instance("alpha-open", usage_consumed_seconds=100_000)
     assert caller.get("/instances/usage")["usage_limit_reached"] is True
     reply = caller.submit()
     assert (reply.status_code, reply.json()["errors"][0]["code"]) == (409, 4317)

@@ -6,6 +6,7 @@ import asyncio
 import hashlib
 import multiprocessing
 import os
+import signal
 import threading
 import traceback
 from collections import OrderedDict
@@ -67,6 +68,8 @@ class Worker:
 
 def _prepare() -> None:
     """Import what programs need before the first one comes, and see to it that the process ends with its parent."""
+    # Ctrl+C in a terminal reaches this process too; the parent alone decides when it ends.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     parent = multiprocessing.parent_process()
     assert parent is not None
 
