@@ -32,6 +32,8 @@ RUN groupadd --gid 10001 gateway \
  && install -d -o 10001 -g 10001 -m 0700 /data
 COPY --from=build /opt/qgateway /opt/qgateway
 ENV PATH=/opt/qgateway/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1
+# Reachable from outside, so it wants TLS (GATEWAY_SERVER__TLS__CERTIFICATE and __KEY), or GATEWAY_SERVER__ALLOW_INSECURE=true.
+ENV GATEWAY_SERVER__LISTEN=0.0.0.0:50051 GATEWAY_STORE__PATH=/data/qgateway.db
 USER 10001:10001
 WORKDIR /data
 VOLUME /data
