@@ -66,10 +66,10 @@ class Caller:
         assert reply.status_code == 200, reply.text
         return reply.json()
 
-    def submit(self, **fields: Any) -> requests.Response:
+    def submit(self, *, timeout: float = 10, **fields: Any) -> requests.Response:
         """Submit a job: by default a small sampler program."""
         body = {"program_id": "sampler", "backend": "ibm_alder", "params": sampler_params(), **fields}
-        return self.call("POST", "/jobs", json=body)
+        return self.call("POST", "/jobs", timeout=timeout, json=body)
 
     def new_job(self, **fields: Any) -> str:
         """Submit a job, which must be accepted, and return its id."""

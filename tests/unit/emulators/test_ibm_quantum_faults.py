@@ -61,7 +61,7 @@ def test_a_connection_is_dropped_before_or_after_acting(
 
 def test_a_request_may_take_effect_long_after_its_connection_was_lost(caller: Caller, control: EmulatorControl) -> None:
     caller.log_in()
-    control.fault("POST /jobs", "drop", act_after_seconds=0.3)
+    control.fault("POST /jobs", "drop", act_after_seconds=1)
     with pytest.raises(requests.ConnectionError):
         caller.submit(tags=["late"])
     assert control.jobs() == []
@@ -69,18 +69,23 @@ def test_a_request_may_take_effect_long_after_its_connection_was_lost(caller: Ca
     assert job["tags"] == ["late"]
 
 
-@pytest.mark.parametrize(("when", "jobs"), [("before", 0), ("after", 1)])
-def test_a_call_hangs_until_the_caller_gives_up(caller: Caller, control: EmulatorControl, when: str, jobs: int) -> None:
+def test_a_call_hangs_before_acting_until_the_caller_gives_up(caller: Caller, control: EmulatorControl) -> None:
     caller.log_in()
-    control.fault("POST /jobs", "hang", when=when)
+    control.fault("POST /jobs", "hang", times=2)
+    for _ in range(2):
+        with pytest.raises(requests.ReadTimeout):
+            caller.submit(timeout=0.2)
+    control.clear_faults()
+    caller.new_job()
+    assert len(control.jobs()) == 1
+
+
+def test_a_call_hangs_after_acting_until_the_caller_gives_up(caller: Caller, control: EmulatorControl) -> None:
+    caller.log_in()
+    control.fault("POST /jobs", "hang", when="after")
     with pytest.raises(requests.ReadTimeout):
-        caller.call("POST", "/jobs", json={}, timeout=0.2) if jobs == 0 else _submit_briefly(caller)
-    assert len(control.jobs()) == jobs
-
-
-def _submit_briefly(caller: Caller) -> None:
-    body = {"program_id": "sampler", "backend": "ibm_alder", "params": {}}
-    caller.call("POST", "/jobs", json=body, timeout=0.2)
+        caller.submit(timeout=0.2)
+    wait_until(control.jobs)
 
 
 def test_a_hanging_call_ends_without_an_answer(caller: Caller, control: EmulatorControl) -> None:

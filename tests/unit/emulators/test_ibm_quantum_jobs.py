@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 from tests.emulators.ibm_quantum.remote import EmulatorControl
 from tests.support.waiting import wait_until
@@ -49,7 +50,7 @@ def test_backends_that_do_not_exist_or_work_are_refused(caller: Caller) -> None:
 
 
 def test_bodies_that_are_not_valid_are_refused(caller: Caller) -> None:
-    wrong = {"program_id": "none", "params": [], "tags": "one", "cost": "much", "start_session": True}
+    wrong: dict[str, Any] = {"program_id": "none", "params": [], "tags": "one", "cost": "much", "start_session": True}
     for name, value in wrong.items():
         reply = caller.submit(**{name: value})
         assert (reply.status_code, reply.json()["errors"][0]["code"]) == (400, 1208)
@@ -57,7 +58,7 @@ def test_bodies_that_are_not_valid_are_refused(caller: Caller) -> None:
 
 
 def test_a_job_goes_its_way_by_the_clock(caller: Caller, control: EmulatorControl) -> None:
-    control.settings(queue_seconds=0.2, run_seconds=0.2, queue_positions=True)
+    control.settings(queue_seconds=1, run_seconds=0.5, queue_positions=True)
     job = caller.new_job(tags=["one"])
     metrics = caller.get(f"/jobs/{job}/metrics")
     assert metrics["position_in_queue"] == 0

@@ -255,7 +255,7 @@ def test_the_same_program_is_computed_once_and_is_the_same_for_all(caller: Calle
 
 
 def test_the_server_answers_while_a_program_runs(caller: Caller) -> None:
-    params = executor_params([rotation()], [[[0.01 * step] for step in range(4)]], shots=100_000)
+    params = executor_params([rotation()], [[[0.01 * step] for step in range(6)]], shots=100_000)
     job = caller.new_job(program_id="executor", params=params)
     assert caller.state(job)["status"] in ("Queued", "Running")
     assert caller.get("/backends")["devices"]
