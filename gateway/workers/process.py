@@ -15,7 +15,7 @@ import structlog
 
 from gateway.domain.errors import Reason, WorkerFailure
 from gateway.workers.failures import from_data
-from gateway.workers.frames import MAX_HEADER_BYTES, PREFIX, FrameError, decode, encode_head
+from gateway.workers.frames import MAX_HEADER_BYTES, PREFIX, FrameError, decode, frame
 
 _log = structlog.get_logger(__name__)
 

@@ -33,8 +33,8 @@ _CALIBRATED_AT = datetime(2026, 1, 1, tzinfo=UTC)
 """When the noisy machines came to be as they are. Their calibration follows from a fixed seed and never changes."""
 _SEED = 27
 _AMPLITUDE_BYTES = 16
-_STATE_SHARE = 0.95
-"""How much of a run's memory the state may fill; the rest is for everything else."""
+STATE_SHARE = 0.95
+"""How much of a run's memory the quantum state may fill; the rest is for everything else."""
 _MOST_QUBITS = 63
 
 _CONTROL_FLOW = ("if_else", "for_loop", "while_loop", "switch_case", "break_loop", "continue_loop")
@@ -67,7 +67,7 @@ class IdealDevice:
         return Backend(
             name=self.name,
             account="",
-            num_qubits=min(_MOST_QUBITS, int(math.log2(memory_limit * _STATE_SHARE / _AMPLITUDE_BYTES))),
+            num_qubits=min(_MOST_QUBITS, int(math.log2(memory_limit * STATE_SHARE / _AMPLITUDE_BYTES))),
             simulator=True,
             description="Simulates circuits without noise.",
             version=qiskit_aer.__version__,

@@ -17,7 +17,7 @@ from qiskit_aer import AerSimulator
 
 from gateway.domain.errors import GatewayError, Reason, WorkerFailure
 from gateway.workers.codec import DEVICES
-from gateway.workers.tasks.devices import devices
+from gateway.workers.tasks.devices import STATE_SHARE, devices
 from gateway.workers.tasks.qpy import load_own_qpy, write_qpy
 from gateway.workers.tasks.results import pack_registers
 
@@ -28,6 +28,7 @@ _SEED_STEP = 2113
 _MAX_RESULT_BYTES = 2**30
 _OUT_OF_MEMORY_WORDS = ("Insufficient memory", "Cannot allocate memory", "bad_alloc")
 _MAX_MESSAGE = 500
+_WARM_UP = {"job": "", "shots": 10, "seed": None, "header": {}, "memory_limit": 2**30}
 
 
 def describe_devices(header: dict[str, Any], blobs: tuple[bytes, ...]) -> tuple[dict[str, Any], tuple[bytes, ...]]:
@@ -77,14 +78,18 @@ def simulate(header: dict[str, Any], blobs: tuple[bytes, ...]) -> tuple[dict[str
 
 
 def warm_up(header: dict[str, Any], blobs: tuple[bytes, ...]) -> tuple[dict[str, Any], tuple[bytes, ...]]:
-    """Task: run a small circuit, so that the libraries are loaded and their tables are filled."""
+    """Task: run small circuits with and without noise, so that the libraries are loaded and have what they always need.
+
+    It also keeps that out of the memory of the first run: some of these libraries crash where they get none.
+    """
     del header, blobs
-    bell = QuantumCircuit(2, 2)
-    bell.h(0)
-    bell.cx(0, 1)
-    bell.measure([0, 1], [0, 1])
-    order = {"job": "", "backend": "local_simulator", "shots": 10, "seed": 1, "header": {}, "memory_limit": 2**30}
-    return simulate(order, (write_qpy([bell]),))
+    circuit = QuantumCircuit(2, 2)
+    circuit.sx(0)
+    circuit.cx(0, 1)
+    circuit.measure([0, 1], [0, 1])
+    for backend in ("local_simulator", "local_noisy_5q"):
+        simulate({**_WARM_UP, "backend": backend}, (write_qpy([circuit]),))
+    return {}, ()
 
 
 @cache
@@ -96,32 +101,35 @@ def _run(
     circuits: Sequence[QuantumCircuit], header: dict[str, Any]
 ) -> Iterator[tuple[QuantumCircuit, ExperimentResult]]:
     """Yield each circuit with what Aer returns for it. Aer gets as many at once as it can hold the shots of."""
-    noise_model = devices()[header["backend"]].noise_model(circuits)
+    options = {
+        "shots": header["shots"],
+        "memory": True,
+        "noise_model": devices()[header["backend"]].noise_model(circuits),
+        "max_memory_mb": max(1, int(header["memory_limit"] * STATE_SHARE) >> 20),
+    }
     at_once = max(1, _SHOTS_PER_RUN // header["shots"])
     for start in range(0, len(circuits), at_once):
         batch = circuits[start : start + at_once]
-        # The seeds are the same whether Aer gets the circuits at once or in turn.
-        seed = None if header["seed"] is None else header["seed"] + start * _SEED_STEP
-        try:
-            result = (
-                _aer()
-                .run(
-                    [_with_measurement_first(circuit) for circuit in batch],
-                    shots=header["shots"],
-                    memory=True,
-                    seed_simulator=seed,
-                    noise_model=noise_model,
-                    max_memory_mb=max(1, header["memory_limit"] >> 20),
-                )
-                .result()
-            )
-        except MemoryError:
-            raise
-        except Exception as error:
-            raise _refusal(str(getattr(error, "message", None) or error)) from error
-        if not result.success:
-            raise _refusal(next((item.status for item in result.results if not item.success), result.status))
-        yield from zip(batch, result.results, strict=True)
+        if header["seed"] is not None:
+            # The seeds are the same whether Aer gets the circuits at once or in turn.
+            options["seed_simulator"] = header["seed"] + start * _SEED_STEP
+        yield from zip(batch, _outcomes([_with_measurement_first(circuit) for circuit in batch], options), strict=True)
+
+
+def _outcomes(circuits: list[QuantumCircuit], options: dict[str, Any]) -> list[ExperimentResult]:
+    try:
+        result = _aer().run(circuits, **options).result()
+    except MemoryError:
+        raise
+    except Exception as error:
+        raise _refusal(str(getattr(error, "message", None) or error)) from error
+    if result.success:
+        return list(result.results)
+    message = next((item.status for item in result.results if not item.success), result.status)
+    if _tells_of_memory(message) and options["noise_model"] is not None and "method" not in options:
+        # For noise and many shots Aer takes a density matrix, whether it fits or not; a state vector per shot is far smaller.
+        return _outcomes(circuits, {**options, "method": "statevector"})
+    raise _refusal(message)
 
 
 def _with_measurement_first(circuit: QuantumCircuit) -> QuantumCircuit:
@@ -172,10 +180,14 @@ def _check_result_size(circuits: Sequence[QuantumCircuit], shots: int) -> None:
         )
 
 
+def _tells_of_memory(message: str) -> bool:
+    return any(words in message for words in _OUT_OF_MEMORY_WORDS)
+
+
 def _refusal(message: str) -> GatewayError:
     """Make the error for what Aer says."""
     message = message.removeprefix("ERROR:").strip()[:_MAX_MESSAGE]
-    if any(words in message for words in _OUT_OF_MEMORY_WORDS):
+    if _tells_of_memory(message):
         return WorkerFailure(
             f"The circuit does not fit into the memory of a run: {message}. Use fewer qubits.",
             reason=Reason.MEMORY_LIMIT_EXCEEDED,

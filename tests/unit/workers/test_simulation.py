@@ -352,6 +352,13 @@ async def test_a_wide_ghz_state_on_the_large_device_uses_only_the_qubits_that_it
     assert sum(item.size for item in result.experiments[0].quantum_registers) == 27
 
 
+async def test_many_noisy_shots_do_not_need_a_density_matrix_that_does_not_fit(lab: Lab) -> None:
+    result = await lab.run(
+        qpy_program(ghz(10)), backend="local_noisy_27q", transpile=0, shots=1100, memory=2**23, seed_simulator=None
+    )
+    assert result.experiments[0].shots == 1100
+
+
 async def test_a_run_that_needs_too_much_memory_is_told_so(lab: Lab) -> None:
     wide = QuantumCircuit(24, 24)
     wide.rx(0.1, range(24))
