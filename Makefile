@@ -108,7 +108,7 @@ lint: $(VENV_READY) ## Run every check that is not a test
 .PHONY: go-vet
 go-vet: ## Check the Go client
 ifdef GO
-	cd clients/go && $(GO) vet ./... && test -z "$$(gofmt -l . | tee /dev/stderr)"
+	cd clients/go && $(GO) vet ./... && gofmt -l . | { ! grep .; }
 else
 	@echo 'No Go: clients/go is not checked. It needs Go 1.26 or newer.'
 endif
