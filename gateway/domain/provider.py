@@ -14,7 +14,7 @@ from enum import StrEnum
 from typing import Protocol
 
 from gateway.domain.backend import Backend, BackendProperties, BackendStatus
-from gateway.domain.job import JobFailure, JobStatus, RunOptions
+from gateway.domain.job import JobFailure, JobStatus, RunOptions, SchedulingMode
 from gateway.domain.program import PreparedProgram
 
 
@@ -24,7 +24,8 @@ class Capability(StrEnum):
     PUSH = "PUSH"
     """It tells of changes through `updates`, and need not be polled."""
     VOLATILE = "VOLATILE"
-    """It forgets its jobs when the server stops; they are submitted again."""
+    """It forgets its jobs when the server stops; they are submitted again. Its ids are the markers, so that a hand-over to it,
+    which cannot get lost on the way, is committed together with the job."""
     RAW_PROGRAMS = "RAW_PROGRAMS"
     """It runs programs of its own definition."""
     SESSIONS = "SESSIONS"
@@ -86,6 +87,69 @@ class ProviderUpdate:
     charged_seconds: float | None = None
     started_at: datetime | None = None
     """When the run began, where the provider knows: news of it may have been overtaken by news of its end."""
+    estimated_seconds: float | None = None
+    """QPU time that the provider expects the job to take."""
+
+
+@dataclass(frozen=True, slots=True)
+class ProviderJob:
+    """A job as the provider lists it, whoever submitted it."""
+
+    update: ProviderUpdate
+    backend: str
+    program_id: str
+    """The provider's name of the program that it runs."""
+    created_at: datetime
+    tags: tuple[str, ...] = ()
+    """Its tags, without those that the gateway adds for itself."""
+    session: str = ""
+    marker: str = ""
+    """What it was submitted with, if a gateway submitted it."""
+
+
+@dataclass(frozen=True, slots=True)
+class ProviderJobQuery:
+    """Which of the provider's jobs to list, newest first."""
+
+    backend: str = ""
+    tags: tuple[str, ...] = ()
+    """All of them."""
+    pending: bool | None = None
+    """True: not final; False: final; None: both."""
+    created_from: datetime | None = None
+    created_to: datetime | None = None
+    offset: int = 0
+    limit: int = 50
+
+
+@dataclass(frozen=True, slots=True)
+class ProviderSession:
+    """A session as the provider tells of it."""
+
+    id: str
+    backend: str
+    mode: SchedulingMode
+    state: str
+    """The provider's own word, such as `open`, `active`, `inactive` or `closed`."""
+    accepting_jobs: bool
+    max_seconds: float | None = None
+    interactive_seconds: float | None = None
+    """How long it waits for the next job."""
+    created_at: datetime | None = None
+    activated_at: datetime | None = None
+    closed_at: datetime | None = None
+    usage_seconds: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class AccountUsage:
+    """What an account has used in the provider's current period, in seconds of QPU time."""
+
+    consumed_seconds: float
+    limit_seconds: float | None = None
+    limit_reached: bool = False
+    period_start: datetime | None = None
+    period_end: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,7 +217,8 @@ class Provider(Protocol):
         Raises:
             InvalidArgument: The provider refuses the job for good.
             ResourceExhausted: It takes no more jobs for now.
-            Unavailable: It cannot be reached; whether it has the job is not known.
+            Unavailable: It cannot be reached, and does not have the job.
+            SubmissionInDoubt: Whether it has the job is not known; `find` tells in time.
         """
 
     async def find(self, marker: str) -> tuple[str, ...]:

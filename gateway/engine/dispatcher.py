@@ -17,9 +17,9 @@ from gateway.domain.errors import (
     Unavailable,
     WorkerFailure,
 )
-from gateway.domain.job import Job, JobFailure, PendingKind, utc_now
+from gateway.domain.job import Job, JobFailure, PendingKind, SubmissionState, utc_now
 from gateway.domain.program import PreparedProgram, ProgramReader
-from gateway.domain.provider import Provider, ProviderSubmission
+from gateway.domain.provider import Capability, Provider, ProviderSubmission
 from gateway.engine import transitions
 from gateway.engine.tracker import Tracker
 from gateway.store import Store
@@ -43,13 +43,18 @@ class Dispatcher:
         self._not_before = 0.0
         """When the provider may be asked again, on the clock of the event loop."""
 
+    @property
+    def is_immediate(self) -> bool:
+        """Whether a job that comes now is handed over at once, to a provider that runs in the gateway itself."""
+        return not self._backlog and Capability.VOLATILE in self._provider.capabilities
+
     async def hand_over(self, job: Job, program: PreparedProgram) -> Job:
         """Hand over a job that was just accepted, or let it wait behind those that came before.
 
         Raises:
             InvalidArgument: The provider refuses it for good.
         """
-        if self._backlog:
+        if self._backlog and job.submission.state is not SubmissionState.ACCEPTED:
             self.put_back(job.id)
             return job
         try:
@@ -106,9 +111,10 @@ class Dispatcher:
             session=job.session,
         )
         update = await self._provider.submit(submission)
-        job = await self._store.change_job(job.id, partial(transitions.accepted, update=update))
-        if job.status.is_final:  # a caller cancelled it while it was on its way
-            await self._provider.cancel(update.provider_job_id)
+        if job.submission.state is not SubmissionState.ACCEPTED:
+            job = await self._store.change_job(job.id, partial(transitions.accepted, update=update))
+            if job.status.is_final:  # a caller cancelled it while it was on its way
+                await self._provider.cancel(update.provider_job_id)
         await self._tracker.track(update.provider_job_id, job.id)
         return job
 

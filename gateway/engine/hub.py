@@ -43,6 +43,11 @@ class Hub:
         self._floor = self._last = await self._store.last_revision()
         self._store.subscribe(self.publish)
 
+    @property
+    def last_revision(self) -> int:
+        """Revision of the newest event that was published."""
+        return self._last
+
     def close(self) -> None:
         """End every watch: it raises Unavailable."""
         self._closing = True

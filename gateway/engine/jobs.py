@@ -39,6 +39,7 @@ from gateway.engine import transitions
 from gateway.engine.accounts import Accounts
 from gateway.engine.dispatcher import Dispatcher
 from gateway.engine.hub import Hub
+from gateway.engine.recent_results import RecentResults
 from gateway.engine.recovery import recover
 from gateway.engine.tracker import Tracker
 from gateway.store import Store
@@ -83,7 +84,10 @@ class Jobs:
         self._store = store
         self._hub = hub
         self._reader = reader
-        self._trackers = {name: Tracker(provider, store) for name, provider in accounts.providers.items()}
+        self._recent_results = RecentResults()
+        self._trackers = {
+            name: Tracker(provider, store, self._recent_results) for name, provider in accounts.providers.items()
+        }
         self._dispatchers = {
             name: Dispatcher(provider, store, reader, self._trackers[name])
             for name, provider in accounts.providers.items()
@@ -156,6 +160,8 @@ class Jobs:
             steps=(JobStep(JobStatus.INITIALIZING, now),),
             client_version=request.client_version,
         )
+        if self._dispatchers[provider.account].is_immediate:
+            job = transitions.presumed_accepted(job)
         stored = await self._store.create_job(
             job, request.program, _audit(caller, "job.submit", job.id, request.request_id)
         )
@@ -222,7 +228,12 @@ class Jobs:
         job = await self._store.change_job(job_id, transitions.cancel_requested, _audit(caller, "job.cancel", job_id))
         if job.status.is_final:
             return job
-        update = await self._accounts.provider(job.account).cancel(job.provider_job_id)
+        try:
+            update = await self._accounts.provider(job.account).cancel(job.provider_job_id)
+        except NotFound:
+            raise Unavailable(
+                "The provider does not have the job yet, or no longer. Try again in a moment.", retry_after=1.0
+            ) from None
         await self._trackers[job.account].apply(update)
         return await self.get(caller, job_id)
 
@@ -235,6 +246,7 @@ class Jobs:
         """
         await self.get(caller, job_id)
         await self._store.delete_job(job_id, transitions.check_deletable, _audit(caller, "job.delete", job_id))
+        self._recent_results.drop(job_id)
 
     async def watch(
         self, caller: Caller, job_id: str, after: int | None, heartbeat: float
@@ -253,7 +265,7 @@ class Jobs:
         if after is None:
             yield JobEvent(job.revision, EventType.SNAPSHOT, job.updated_at, job)
             after = job.revision
-        await self._check_revision(after)
+        self._check_revision(after)
         if job.status.is_final and job.revision <= after:
             return
         clock = asyncio.get_running_loop().time
@@ -276,9 +288,9 @@ class Jobs:
             Unavailable: The server is about to stop.
         """
         if after is None:
-            after = await self._store.last_revision()
+            after = self._hub.last_revision
             yield after
-        await self._check_revision(after)
+        self._check_revision(after)
         async for news in self._hub.watch_jobs(where, after, heartbeat):
             yield news
 
@@ -305,7 +317,9 @@ class Jobs:
                 reason=Reason.RESULT_NOT_READY,
                 metadata={"job": job_id, "status": job.status},
             )
-        result = await self._store.read_result(job_id) if job.status is JobStatus.DONE else None
+        result = self._recent_results.get(job_id)
+        if result is None and job.status is JobStatus.DONE:
+            result = await self._store.read_result(job_id)
         if result is None:
             why = f" {job.failure.message}" if job.failure else ""
             raise FailedPrecondition(
@@ -395,8 +409,8 @@ class Jobs:
         if not task.cancelled() and (error := task.exception()) and not isinstance(error, InvalidArgument):
             _log.error("hand_over_failed", exc_info=error)
 
-    async def _check_revision(self, revision: int) -> None:
-        if revision > await self._store.last_revision():
+    def _check_revision(self, revision: int) -> None:
+        if revision > self._hub.last_revision:
             raise InvalidArgument.field(
                 "resume_token",
                 "this gateway never gave this token: begin the watch without one",

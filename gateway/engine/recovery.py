@@ -8,7 +8,7 @@ from functools import partial
 
 import structlog
 
-from gateway.domain.job import Job, PendingKind
+from gateway.domain.job import Job
 from gateway.domain.provider import Capability
 from gateway.engine import transitions
 from gateway.engine.accounts import Accounts
@@ -38,8 +38,7 @@ async def _take_up(store: Store, accounts: Accounts, job: Job) -> Job:
     if provider is None:
         message = f"The account {job.account!r} is no longer configured. Configure it again, or cancel the job."
         _log.warning("account_missing", account=job.account, job=job.id)
-        waits = partial(transitions.waits, kind=PendingKind.PROVIDER_UNREACHABLE, message=message, retry_at=None)
-        return await store.change_job(job.id, waits)
+        return await store.change_job(job.id, partial(transitions.account_missing, message=message))
     if Capability.VOLATILE in provider.capabilities:
         return await store.change_job(job.id, transitions.forgotten)
     return job

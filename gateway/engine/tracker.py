@@ -12,6 +12,7 @@ from gateway.domain.errors import NotFound
 from gateway.domain.job import JobStatus
 from gateway.domain.provider import Provider, ProviderUpdate
 from gateway.engine import transitions
+from gateway.engine.recent_results import RecentResults
 from gateway.store import Store
 
 _log = structlog.get_logger(__name__)
@@ -23,9 +24,10 @@ _MAX_EARLY = 10_000
 class Tracker:
     """Follows the jobs of one provider that tells of changes by itself."""
 
-    def __init__(self, provider: Provider, store: Store) -> None:
+    def __init__(self, provider: Provider, store: Store, recent_results: RecentResults) -> None:
         self._provider = provider
         self._store = store
+        self._recent_results = recent_results
         self._jobs: dict[str, str] = {}
         self._early: OrderedDict[str, list[ProviderUpdate]] = OrderedDict()
         self._applying = asyncio.Lock()
@@ -73,7 +75,9 @@ class Tracker:
         try:
             if update.status is JobStatus.DONE:
                 result = await self._provider.fetch_result(update.provider_job_id)
-                await self._store.change_job(job_id, partial(transitions.finished, update=update, result=result))
+                job = await self._store.change_job(job_id, partial(transitions.finished, update=update, result=result))
+                if job.status is JobStatus.DONE:
+                    self._recent_results.put(job_id, result)
             elif update.status.is_final:
                 await self._store.change_job(job_id, partial(transitions.ended, update=update))
             else:

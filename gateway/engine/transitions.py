@@ -43,6 +43,20 @@ def etag(job: Job) -> str:
     return f"{job.revision:x}"
 
 
+def presumed_accepted(job: Job) -> Job:
+    """Return a new job as it is once a provider has it that runs in the gateway itself: nothing can be lost on that way."""
+    text = _PENDING_TEXT[JobStatus.QUEUED][1].format(backend=job.backend)
+    return with_status(
+        job,
+        JobStatus.QUEUED,
+        job.created_at,
+        provider_job_id=job.id,
+        provider_status="queued",
+        submission=Submission(SubmissionState.ACCEPTED, attempts=1),
+        pending_reason=PendingReason(PendingKind.PROVIDER_QUEUE, text, job.created_at),
+    )
+
+
 def accepted(job: Job, update: ProviderUpdate) -> Change | None:
     """Note that the provider has the job, with the status that it gave."""
     if job.status.is_final:
@@ -138,7 +152,24 @@ def waits(job: Job, kind: PendingKind, message: str, retry_at: datetime | None) 
         return None
     now = utc_now()
     since = known.since if known is not None and known.kind is kind else now
-    reason = PendingReason(kind, message, since, retry_at)
+    waiting = with_status(
+        job,
+        JobStatus.INITIALIZING,
+        now,
+        provider_job_id="",
+        provider_status="",
+        submission=replace(job.submission, state=SubmissionState.PENDING),
+        pending_reason=PendingReason(kind, message, since, retry_at),
+    )
+    return Change(waiting, EventType.STATUS_CHANGED, message)
+
+
+def account_missing(job: Job, message: str) -> Change | None:
+    """Note that nobody can look after the job, because its account is not configured."""
+    now = utc_now()
+    reason = PendingReason(PendingKind.PROVIDER_UNREACHABLE, message, now)
+    if job.status.is_final or (job.pending_reason is not None and job.pending_reason.message == message):
+        return None
     return Change(replace(job, pending_reason=reason, updated_at=now), EventType.STATUS_CHANGED, message)
 
 

@@ -23,7 +23,7 @@ from typing import Any, BinaryIO, TypeAlias, cast
 
 from gateway.domain.errors import GatewayError
 from gateway.workers.failures import to_data
-from gateway.workers.frames import PREFIX, decode, frame
+from gateway.workers.frames import PREFIX, decode, encode_head
 
 Answer: TypeAlias = tuple[Mapping[str, Any], Sequence[bytes]]
 """What a task returns: a JSON object and blobs."""

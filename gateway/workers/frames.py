@@ -20,8 +20,7 @@ import orjson
 PREFIX = struct.Struct(">IQ")
 """Lengths of the header and of the blobs."""
 
-_COPIED_BYTES = 64 * 1024
-"""Size up to which copying blobs costs less than writing them one by one."""
+
 MAX_HEADER_BYTES = 16 * 1024 * 1024
 """Longest header that is read."""
 
@@ -30,19 +29,18 @@ class FrameError(Exception):
     """What arrived is not a frame."""
 
 
-def frame(header: Mapping[str, Any], blobs: Sequence[bytes]) -> list[bytes]:
-    """Return a frame in the parts that it is best written in: a small one as a whole, a large one without copying its blobs."""
+def encode_head(header: Mapping[str, Any], blobs: Sequence[bytes]) -> bytes:
+    """Return the beginning of a frame; the blobs follow it unchanged."""
     sizes = [len(blob) for blob in blobs]
     text = orjson.dumps({**header, "blobs": sizes})
-    head = PREFIX.pack(len(text), sum(sizes)) + text
-    return [b"".join((head, *blobs))] if sum(sizes) <= _COPIED_BYTES else [head, *blobs]
+    return PREFIX.pack(len(text), sum(sizes)) + text
 
 
 def decode(header: bytes, payload: bytes) -> tuple[dict[str, Any], tuple[bytes, ...]]:
     """Return header and blobs of a frame.
 
     Raises:
-        FrameError: The header is not what `frame` makes, or does not fit the payload.
+        FrameError: The header is not what `encode_head` makes, or does not fit the payload.
     """
     try:
         fields = orjson.loads(header)

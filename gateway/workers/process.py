@@ -15,7 +15,7 @@ import structlog
 
 from gateway.domain.errors import Reason, WorkerFailure
 from gateway.workers.failures import from_data
-from gateway.workers.frames import MAX_HEADER_BYTES, PREFIX, FrameError, decode, frame
+from gateway.workers.frames import MAX_HEADER_BYTES, PREFIX, FrameError, decode, encode_head
 
 _log = structlog.get_logger(__name__)
 
@@ -167,9 +167,7 @@ class WorkerProcess:
         request = {"task": call.task, "memory_limit": call.memory_limit, "header": call.header}
         head = encode_head(request, call.blobs)
         try:
-            self._stdin.write(head)
-            for blob in call.blobs:
-                self._stdin.write(blob)
+            self._stdin.writelines((head, *call.blobs))
             await self._stdin.drain()
             reply, results = await self._receive()
             if reply["status"] == "done":

@@ -32,6 +32,8 @@ from gateway.providers.local.simulators import Simulators
 _log = structlog.get_logger(__name__)
 
 _RETRY_SECONDS = 5.0
+_BRIEF_SECONDS = 0.02
+"""A run that ends sooner is told of by its end alone, which also says when it began."""
 _END_SECONDS = 10.0
 """How long a run may take to end after it was told to; it takes milliseconds."""
 
@@ -279,7 +281,7 @@ class LocalProvider:
             )
             self._running.add(job.submission.marker)
             job.started_at = utc_now()
-            self._change(job, JobStatus.RUNNING)
+            self._change(job, JobStatus.RUNNING, tell_after=_BRIEF_SECONDS)
             # A callback, because a task that is cancelled before its first step never runs a line of its own.
             job.run.add_done_callback(partial(self._ended, job))
 
@@ -298,13 +300,29 @@ class LocalProvider:
             self._change(job, JobStatus.DONE)
         self._run_next()
 
-    def _change(self, job: _LocalJob, status: JobStatus, failure: JobFailure | None = None) -> None:
+    def _change(
+        self, job: _LocalJob, status: JobStatus, failure: JobFailure | None = None, *, tell_after: float = 0.0
+    ) -> None:
         now = utc_now()
         charged = (now - job.started_at).total_seconds() if status.is_final and job.started_at is not None else None
-        job.update = ProviderUpdate(
-            job.submission.marker, status, status.value.lower(), now, failure, charged, job.started_at
+        update = ProviderUpdate(
+            job.submission.marker,
+            status,
+            status.value.lower(),
+            now,
+            failure=failure,
+            charged_seconds=charged,
+            started_at=job.started_at,
         )
-        self._news.tell(job.update)
+        job.update = update
+        if tell_after:
+            asyncio.get_running_loop().call_later(tell_after, self._tell_if_still_so, job, update)
+        else:
+            self._news.tell(update)
+
+    def _tell_if_still_so(self, job: _LocalJob, update: ProviderUpdate) -> None:
+        if job.update is update:
+            self._news.tell(update)
 
     def _job(self, provider_job_id: str) -> _LocalJob:
         job = self._jobs.get(provider_job_id)

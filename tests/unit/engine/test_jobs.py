@@ -59,12 +59,21 @@ async def test_the_history_tells_every_status_once_and_in_order(engine: Engine) 
     await engine.status(job, JobStatus.DONE)
     events = await engine.jobs.events(ALICE, job.id, after=0, limit=10)
     assert [(event.type, event.job.status) for event in events] == [
-        (EventType.CREATED, JobStatus.INITIALIZING),
-        (EventType.STATUS_CHANGED, JobStatus.QUEUED),
+        (EventType.CREATED, JobStatus.QUEUED),
         (EventType.STATUS_CHANGED, JobStatus.RUNNING),
         (EventType.STATUS_CHANGED, JobStatus.DONE),
     ]
     assert [event.revision for event in events] == sorted({event.revision for event in events})
+
+
+async def test_a_provider_outside_gets_a_job_only_after_it_is_stored_and_that_is_told(tmp_path: Path) -> None:
+    async with running_engine(tmp_path / "store.db", ScriptedProvider(volatile=False)) as engine:
+        job = await engine.submit()
+        events = await engine.jobs.events(ALICE, job.id, after=0, limit=10)
+    assert [(event.type, event.job.status, event.job.submission.state) for event in events] == [
+        (EventType.CREATED, JobStatus.INITIALIZING, SubmissionState.PENDING),
+        (EventType.STATUS_CHANGED, JobStatus.QUEUED, SubmissionState.ACCEPTED),
+    ]
 
 
 async def test_a_run_so_short_that_only_its_end_is_told_still_has_its_start(engine: Engine) -> None:

@@ -121,7 +121,8 @@ async def test_a_watch_of_all_jobs_sees_only_what_matches(engine: Engine) -> Non
     await engine.submit(MALLORY, tags=("wanted",))
     await engine.submit(tags=("other",))
     wanted = await engine.submit(tags=("wanted", "other"))
-    events = await _take(watch, 2)
+    await engine.jobs.cancel(ALICE, wanted.id)
+    events = await _take(watch, 3)
     assert {event.job.id for event in events} == {wanted.id}
 
 

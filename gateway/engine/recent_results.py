@@ -1,0 +1,34 @@
+"""Results that were stored a moment ago: most are read at once, by whoever waited for them."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+
+_MAX_BYTES = 32 * 1024 * 1024
+_MAX_RESULT_BYTES = 1024 * 1024
+"""Larger results are read from the store: what that costs is little beside their download."""
+
+
+class RecentResults:
+    """The newest small results, up to a number of bytes."""
+
+    def __init__(self) -> None:
+        self._results: OrderedDict[str, bytes] = OrderedDict()
+        self._size = 0
+
+    def put(self, job_id: str, result: bytes) -> None:
+        """Keep a result that is in the store."""
+        if len(result) > _MAX_RESULT_BYTES or job_id in self._results:
+            return
+        self._results[job_id] = result
+        self._size += len(result)
+        while self._size > _MAX_BYTES:
+            self._size -= len(self._results.popitem(last=False)[1])
+
+    def get(self, job_id: str) -> bytes | None:
+        """Return a result, or None if it is not kept."""
+        return self._results.get(job_id)
+
+    def drop(self, job_id: str) -> None:
+        """Forget the result of a job that was deleted."""
+        self._size -= len(self._results.pop(job_id, b""))
