@@ -79,18 +79,23 @@ async def test_a_marker_makes_one_job(bench: Bench) -> None:
     assert await bench.provider.find("another") == ()
 
 
+async def test_the_start_of_a_run_that_takes_a_while_is_told(bench: Bench) -> None:
+    job = await bench.submit(endless(), **LONG)
+    async for update in bench.provider.updates():
+        assert (update.provider_job_id, update.status) == (job, JobStatus.RUNNING)
+        assert update.started_at is not None
+        break
+
+
 async def test_jobs_run_in_the_order_in_which_they_came(bench: Bench) -> None:
     jobs = [await bench.submit(text_program(BELL)) for _ in range(20)]
-    started: list[str] = []
-    ended: set[str] = set()
+    starts: dict[str, datetime] = {}
     async for update in bench.provider.updates():
-        if update.status is JobStatus.RUNNING:
-            started.append(update.provider_job_id)
-        if update.status.is_final:
-            ended.add(update.provider_job_id)
-        if len(ended) == len(jobs):
+        if update.status.is_final and update.started_at is not None:
+            starts[update.provider_job_id] = update.started_at
+        if len(starts) == len(jobs):
             break
-    assert started == sorted(started, key=jobs.index)
+    assert sorted(jobs, key=starts.__getitem__) == jobs
 
 
 async def test_a_waiting_job_knows_its_place(bench: Bench) -> None:
