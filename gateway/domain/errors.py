@@ -14,6 +14,7 @@ exceptions from the reason. A message is for people: it says what is wrong and w
     ├── OutOfRange           beyond what exists
     ├── ResourceExhausted    a limit is reached
     ├── Unavailable          try again later
+    ├── SubmissionInDoubt    the provider may or may not have taken a job
     ├── Unimplemented        this server, or this backend, does not do that
     └── Internal             a bug
 """
@@ -76,6 +77,18 @@ class Reason(StrEnum):
     """The server is about to stop."""
     PROVIDER_UNAVAILABLE = "PROVIDER_UNAVAILABLE"
     """The provider cannot be reached."""
+    CREDENTIALS_REFUSED = "CREDENTIALS_REFUSED"
+    """The provider refuses the key of the account."""
+    INSTANCE_REFUSED = "INSTANCE_REFUSED"
+    """The account's key does not open the account's instance at the provider."""
+    INSTANCE_LIMIT_REACHED = "INSTANCE_LIMIT_REACHED"
+    """The account has used up what it may use at the provider, or has too many jobs pending there."""
+    RATE_LIMITED = "RATE_LIMITED"
+    """The provider wants fewer calls for now."""
+    PROVIDER_REJECTED = "PROVIDER_REJECTED"
+    """The provider refuses the request for good."""
+    SUBMISSION_IN_DOUBT = "SUBMISSION_IN_DOUBT"
+    """A job was sent to the provider, and whether it was taken is not known yet."""
     BACKEND_NOT_OPERATIONAL = "BACKEND_NOT_OPERATIONAL"
     """The backend takes no jobs now."""
     WORKER_CRASHED = "WORKER_CRASHED"
@@ -88,6 +101,8 @@ class Reason(StrEnum):
     """The provider reports an error of the job."""
     CANCELLED_BY_CALLER = "CANCELLED_BY_CALLER"
     """A caller cancelled the job."""
+    CANCELLED_UPSTREAM = "CANCELLED_UPSTREAM"
+    """The job was cancelled at the provider, and not through the gateway."""
     RPC_NOT_IMPLEMENTED = "RPC_NOT_IMPLEMENTED"
     """The server does not have this RPC yet."""
     INTERNAL = "INTERNAL"
@@ -211,6 +226,16 @@ class Unavailable(GatewayError):
     """Something is away for the moment."""
 
     default_reason = Reason.PROVIDER_UNAVAILABLE
+
+
+class SubmissionInDoubt(GatewayError):
+    """A job was sent, and the provider's answer is missing: it may or may not have taken the job.
+
+    It is no `Unavailable`, so that nobody takes it for an invitation to send the job again. Look the job up by its marker first;
+    finding nothing counts only `retry_after` seconds later.
+    """
+
+    default_reason = Reason.SUBMISSION_IN_DOUBT
 
 
 class Unimplemented(GatewayError):

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from http import HTTPStatus
-from typing import Any
+from typing import Any, NamedTuple
 
 import orjson
 
@@ -28,10 +28,80 @@ _LIMIT_SECONDS = 300.0
 _RATE_SECONDS = 15.0
 """Wait after 429 where the provider names none."""
 
-_TOO_MANY_JOBS = frozenset({"1012", "3458"})
-_USED_UP = frozenset({"4317"})
-_BACKEND_AWAY = frozenset({"1004", "3245", "3246"})
-_NO_BACKEND = frozenset({"1007"})
+
+class _Meaning(NamedTuple):
+    """What a code or a status means."""
+
+    kind: type[GatewayError]
+    reason: Reason
+    text: str
+    """A sentence or two, with the account's name as `{account}`."""
+    wait: float | None = None
+    """Seconds until the next try where the provider names none."""
+
+
+_CREDENTIALS = _Meaning(
+    Unavailable,
+    Reason.CREDENTIALS_REFUSED,
+    "The provider does not take the credentials of account {account!r}. An operator has to look at its key.",
+)
+_TOO_MANY_JOBS = _Meaning(
+    ResourceExhausted,
+    Reason.INSTANCE_LIMIT_REACHED,
+    "Account {account!r} has as many pending jobs as it may have at the provider. Wait for some to end.",
+    _RATE_SECONDS,
+)
+_USED_UP = _Meaning(
+    ResourceExhausted,
+    Reason.INSTANCE_LIMIT_REACHED,
+    "Account {account!r} has used up its QPU time at the provider. Use another account, or wait for its next period.",
+    _LIMIT_SECONDS,
+)
+_BACKEND_AWAY = _Meaning(
+    FailedPrecondition,
+    Reason.BACKEND_NOT_OPERATIONAL,
+    "The backend takes no jobs now. ListBackends tells which do.",
+)
+_NO_BACKEND = _Meaning(
+    NotFound, Reason.BACKEND_NOT_FOUND, "The provider has no such backend. ListBackends tells which there are."
+)
+_REJECTED = _Meaning(InvalidArgument, Reason.PROVIDER_REJECTED, "The provider refuses the request.")
+
+_BY_CODE = {
+    "1004": _BACKEND_AWAY,
+    "1007": _NO_BACKEND,
+    "1012": _TOO_MANY_JOBS,
+    "3245": _BACKEND_AWAY,
+    "3246": _BACKEND_AWAY,
+    "3458": _TOO_MANY_JOBS,
+    "4317": _USED_UP,
+}
+_BY_STATUS: dict[int, _Meaning] = {
+    HTTPStatus.UNAUTHORIZED: _CREDENTIALS,
+    HTTPStatus.FORBIDDEN: _Meaning(
+        PermissionDenied,
+        Reason.INSTANCE_REFUSED,
+        "The key of account {account!r} does not open its instance. An operator has to look at its CRN and key.",
+    ),
+    HTTPStatus.NOT_FOUND: _Meaning(NotFound, Reason.JOB_NOT_FOUND, "The provider does not know what was asked for."),
+    HTTPStatus.CONFLICT: _Meaning(FailedPrecondition, Reason.PROVIDER_REJECTED, "The provider cannot do this now."),
+    HTTPStatus.TOO_MANY_REQUESTS: _Meaning(
+        ResourceExhausted,
+        Reason.RATE_LIMITED,
+        "The provider wants fewer calls of account {account!r}. The gateway slows down by itself.",
+        _RATE_SECONDS,
+    ),
+}
+_BY_STATUS_OF_NEW_JOB: dict[int, _Meaning] = {
+    **_BY_STATUS,
+    HTTPStatus.NOT_FOUND: _REJECTED,  # the program or the session is meant: the job is yet to be
+    HTTPStatus.CONFLICT: _USED_UP,
+}
+_DOWN = _Meaning(
+    Unavailable,
+    Reason.PROVIDER_UNAVAILABLE,
+    "The provider of account {account!r} does not answer as it should. The gateway tries again by itself.",
+)
 
 
 class TokenRefused(Exception):
@@ -61,51 +131,12 @@ class Refusal:
     body: bytes
 
     def error(self, account: str) -> GatewayError | TokenRefused:
-        """Return what it means, for any call.
+        """Return what it means, for any call but a new job.
 
         Args:
             account: Name of the account, for the message.
         """
-        code, said, metadata = self._said()
-        metadata["account"] = account
-        wait = self._retry_after()
-        match self.status:
-            case HTTPStatus.UNAUTHORIZED:
-                text = f"The provider does not take the credentials of account {account!r}. An operator has to look at its key."
-                return TokenRefused(
-                    Unavailable(text + said, reason=Reason.CREDENTIALS_REFUSED, metadata=metadata, retry_after=wait)
-                )
-            case _ if code in _TOO_MANY_JOBS:
-                text = f"Account {account!r} has as many pending jobs as it may have at the provider. Wait for some to end."
-                return _exhausted(text + said, Reason.INSTANCE_LIMIT_REACHED, metadata, wait or _RATE_SECONDS)
-            case _ if code in _USED_UP:
-                text = f"Account {account!r} has used up its QPU time at the provider. Use another account, or wait for the next period."
-                return _exhausted(text + said, Reason.INSTANCE_LIMIT_REACHED, metadata, wait or _LIMIT_SECONDS)
-            case HTTPStatus.TOO_MANY_REQUESTS:
-                text = f"The provider wants fewer calls of account {account!r}. The gateway slows down by itself."
-                return _exhausted(text + said, Reason.RATE_LIMITED, metadata, wait or _RATE_SECONDS)
-            case _ if code in _BACKEND_AWAY:
-                text = "The backend takes no jobs now. ListBackends tells which do."
-                return FailedPrecondition(text + said, reason=Reason.BACKEND_NOT_OPERATIONAL, metadata=metadata)
-            case _ if code in _NO_BACKEND:
-                text = "The provider has no such backend. ListBackends tells which there are."
-                return NotFound(text + said, reason=Reason.BACKEND_NOT_FOUND, metadata=metadata)
-            case HTTPStatus.FORBIDDEN:
-                text = f"The key of account {account!r} does not open its instance. An operator has to look at its CRN and key."
-                return PermissionDenied(text + said, reason=Reason.INSTANCE_REFUSED, metadata=metadata)
-            case HTTPStatus.NOT_FOUND:
-                return NotFound(f"The provider does not know what was asked for.{said}", metadata=metadata)
-            case HTTPStatus.CONFLICT:
-                return FailedPrecondition(
-                    f"The provider cannot do this now.{said}", reason=Reason.PROVIDER_REJECTED, metadata=metadata
-                )
-            case status if HTTPStatus.BAD_REQUEST <= status < HTTPStatus.INTERNAL_SERVER_ERROR:
-                return InvalidArgument(
-                    f"The provider refuses the request.{said}", reason=Reason.PROVIDER_REJECTED, metadata=metadata
-                )
-            case status:
-                text = f"The provider of account {account!r} answers with HTTP {status}. The gateway tries again by itself."
-                return Unavailable(text + said, metadata=metadata, retry_after=wait)
+        return self._error(account, _BY_STATUS, {})
 
     def submit_error(self, account: str, backend: str) -> GatewayError | TokenRefused:
         """Return what it means for a new job, which was certainly not taken.
@@ -114,17 +145,24 @@ class Refusal:
             account: Name of the account, for the message.
             backend: Where the job was to run.
         """
-        error = self.error(account)
-        if isinstance(error, TokenRefused):
-            return error
-        error.metadata["backend"] = backend
-        if error.reason is Reason.PROVIDER_REJECTED and self.status == HTTPStatus.CONFLICT:
-            return _exhausted(
-                error.message, Reason.INSTANCE_LIMIT_REACHED, error.metadata, self._retry_after() or _LIMIT_SECONDS
-            )
-        if error.reason is Reason.JOB_NOT_FOUND:  # a job that is yet to be: its program or session is meant
-            return InvalidArgument(error.message, reason=Reason.PROVIDER_REJECTED, metadata=error.metadata)
-        return error
+        return self._error(account, _BY_STATUS_OF_NEW_JOB, {"backend": backend})
+
+    def _error(
+        self, account: str, by_status: Mapping[int, _Meaning], about: Mapping[str, str]
+    ) -> GatewayError | TokenRefused:
+        code, said, metadata = self._said()
+        if HTTPStatus.BAD_REQUEST <= self.status < HTTPStatus.INTERNAL_SERVER_ERROR:
+            meaning = _BY_CODE.get(code) or by_status.get(self.status, _REJECTED)
+        else:
+            meaning = _DOWN
+        wait = self._retry_after()
+        error = meaning.kind(
+            meaning.text.format(account=account) + said,
+            reason=meaning.reason,
+            metadata={**about, **metadata, "account": account},
+            retry_after=meaning.wait if wait is None else wait,
+        )
+        return TokenRefused(error) if self.status == HTTPStatus.UNAUTHORIZED else error
 
     def _said(self) -> tuple[str, str, dict[str, str]]:
         """Return the provider's code, its words as a sentence to append, and what to keep for support."""
@@ -156,7 +194,7 @@ class Refusal:
             at = email.utils.parsedate_to_datetime(text)
         except ValueError:
             return None
-        return max(0.0, (at - datetime.now(UTC)).total_seconds())
+        return max(0.0, (at.replace(tzinfo=at.tzinfo or UTC) - datetime.now(UTC)).total_seconds())
 
 
 def _entry(document: dict[str, Any]) -> dict[str, Any]:
@@ -165,7 +203,3 @@ def _entry(document: dict[str, Any]) -> dict[str, Any]:
     if isinstance(listed, list) and listed and isinstance(listed[0], dict):
         return listed[0]
     return single if isinstance(single, dict) else {}
-
-
-def _exhausted(message: str, reason: Reason, metadata: Mapping[str, str], wait: float) -> ResourceExhausted:
-    return ResourceExhausted(message, reason=reason, metadata=metadata, retry_after=wait)

@@ -1,0 +1,225 @@
+"""The provider's API, one coroutine per route. Calls run in threads; tokens come from a source."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, TypeVar
+from urllib.parse import quote
+
+import orjson
+from pydantic import BaseModel, ValidationError
+
+from gateway.domain.errors import GatewayError, NotFound, ResourceExhausted, Unavailable
+from gateway.domain.secret import Secret, TokenSource
+from gateway.providers.ibm import wire
+from gateway.providers.ibm.failures import TokenRefused
+from gateway.providers.ibm.health import HealthRecord
+from gateway.providers.ibm.settings import IbmSettings
+from gateway.providers.ibm.transport import Call, Reply, Transport
+
+PAGE_SIZE = 200
+"""Most jobs in a page of a listing."""
+
+_RETRY_SECONDS = 1.0
+_Model = TypeVar("_Model", bound=BaseModel)
+
+
+class IbmClient:
+    """Calls the API for one instance.
+
+    A call whose token is refused is made once more with a fresh token: a refused call did nothing, not even a new job.
+
+    Args:
+        settings: Where the instance is, and how patient to be.
+        tokens: Where tokens come from.
+        health: Is told how calls go.
+    """
+
+    def __init__(self, settings: IbmSettings, tokens: TokenSource, health: HealthRecord) -> None:
+        self._settings = settings
+        self._tokens = tokens
+        self._health = health
+        self._transport = Transport(settings)
+        self._threads = ThreadPoolExecutor(settings.threads, thread_name_prefix=f"ibm-{settings.account}")
+        self._calls = 0
+
+    def close(self) -> None:
+        """Begin no more calls, and close the connections. Calls under way come to their own end."""
+        self._threads.shutdown(wait=False, cancel_futures=True)
+        self._transport.close()
+
+    # --- Backends -----------------------------------------------------------------------------------------------------------
+
+    async def devices(self) -> wire.Devices:
+        """Return all devices with their state and queue."""
+        return await self._get(wire.Devices, "/backends")
+
+    async def configuration(self, backend: str) -> wire.Configuration:
+        """Return what a device is."""
+        return await self._get(wire.Configuration, f"/backends/{_part(backend)}/configuration")
+
+    async def properties(self, backend: str, before: str = "") -> wire.Properties | None:
+        """Return the last calibration (before a time in ISO 8601), or None if there is none."""
+        call = Call("GET", f"/backends/{_part(backend)}/properties", [("updated_before", before)] if before else [])
+        document = self._json(await self._call(call))
+        return self._read(wire.Properties, document) if document else None
+
+    async def usage(self) -> wire.InstanceUsage:
+        """Return what the instance has used."""
+        return await self._get(wire.InstanceUsage, "/instances/usage")
+
+    # --- Jobs ---------------------------------------------------------------------------------------------------------------
+
+    async def submit(self, body: bytes, backend: str) -> wire.SubmittedJob:
+        """Submit a job, once.
+
+        Args:
+            body: The whole request as JSON.
+            backend: Where the job is to run, for errors.
+
+        Raises:
+            SubmissionInDoubt: The job was sent, and may have been taken.
+            GatewayError: It was certainly not taken.
+        """
+        call = Call("POST", "/jobs", body=body)
+        reply = await self._with_token(lambda token: self._transport.submit(call, backend, token))
+        try:
+            return wire.SubmittedJob.model_validate_json(reply.body)
+        except ValidationError:
+            doubt = self._transport.doubt("its answer cannot be understood")
+            self._health.failed(doubt)
+            raise doubt from None
+
+    async def jobs(self, query: Sequence[tuple[str, str]]) -> wire.JobsPage:
+        """Return a page of jobs, without their programs."""
+        return await self._get(wire.JobsPage, "/jobs", [("exclude_params", "true"), *query])
+
+    async def job(self, job_id: str) -> wire.JobDocument:
+        """Return a job, without its program."""
+        return await self._get(wire.JobDocument, f"/jobs/{_part(job_id)}", [("exclude_params", "true")])
+
+    async def program(self, job_id: str) -> wire.JobProgram:
+        """Return the program of a job."""
+        return await self._get(wire.JobProgram, f"/jobs/{_part(job_id)}")
+
+    async def results(self, job_id: str) -> bytes:
+        """Return the results of a job as they are; empty if there are none."""
+        return (await self._call(Call("GET", f"/jobs/{_part(job_id)}/results"))).body
+
+    async def metrics(self, job_id: str) -> wire.JobMetrics:
+        """Return more about a job."""
+        return await self._get(wire.JobMetrics, f"/jobs/{_part(job_id)}/metrics")
+
+    async def logs(self, job_id: str) -> str:
+        """Return the log of a job; empty if there is none."""
+        try:
+            return (await self._call(Call("GET", f"/jobs/{_part(job_id)}/logs"))).body.decode(errors="replace")
+        except NotFound:
+            return ""
+
+    async def cancel(self, job_id: str) -> None:
+        """Cancel a job.
+
+        Raises:
+            FailedPrecondition: It is final already.
+        """
+        await self._call(Call("POST", f"/jobs/{_part(job_id)}/cancel", repeatable=True))
+
+    async def delete(self, job_id: str) -> None:
+        """Delete a final job."""
+        await self._call(Call("DELETE", f"/jobs/{_part(job_id)}"))
+
+    async def set_tags(self, job_id: str, tags: Sequence[str]) -> None:
+        """Replace the tags of a job."""
+        await self._call(Call("PUT", f"/jobs/{_part(job_id)}/tags", body=orjson.dumps({"tags": list(tags)})))
+
+    # --- Sessions -----------------------------------------------------------------------------------------------------------
+
+    async def open_session(self, mode: str, backend: str, max_seconds: int | None) -> wire.SessionDocument:
+        """Open a session (`dedicated`) or a batch (`batch`)."""
+        body: dict[str, Any] = {"mode": mode, "backend": backend, "instance": self._settings.crn}
+        if max_seconds is not None:
+            body["max_ttl"] = max_seconds
+        reply = await self._call(Call("POST", "/sessions", body=orjson.dumps(body)))
+        return self._read(wire.SessionDocument, self._json(reply))
+
+    async def session(self, session_id: str) -> wire.SessionDocument:
+        """Return a session."""
+        return await self._get(wire.SessionDocument, f"/sessions/{_part(session_id)}")
+
+    async def close_session(self, session_id: str) -> None:
+        """Let a session take no more jobs; those that it has still run."""
+        body = orjson.dumps({"accepting_jobs": False})
+        await self._call(Call("PATCH", f"/sessions/{_part(session_id)}", body=body, repeatable=True))
+
+    async def cancel_session(self, session_id: str) -> None:
+        """End a session at once, with all its jobs."""
+        await self._call(Call("DELETE", f"/sessions/{_part(session_id)}/close"))
+
+    # --- How calls are made -------------------------------------------------------------------------------------------------
+
+    async def _get(self, model: type[_Model], path: str, query: Sequence[tuple[str, str]] = ()) -> _Model:
+        return self._read(model, self._json(await self._call(Call("GET", path, query))))
+
+    async def _call(self, call: Call) -> Reply:
+        return await self._with_token(lambda token: self._transport.call(call, token))
+
+    async def _with_token(self, send: Callable[[Secret], Reply]) -> Reply:
+        token = await self._tokens.token()
+        try:
+            try:
+                reply = await self._in_thread(send, token.secret)
+            except TokenRefused:
+                self._tokens.invalidate(token)
+                token = await self._tokens.token()
+                reply = await self._in_thread(send, token.secret)
+        except TokenRefused as refused:
+            self._health.failed(refused.failure)
+            raise refused.failure from None
+        except GatewayError as error:
+            self._health.failed(error)
+            raise
+        self._health.answered()
+        return reply
+
+    async def _in_thread(self, send: Callable[[Secret], Reply], token: Secret) -> Reply:
+        if self._calls >= self._settings.threads + self._settings.max_waiting_calls:
+            raise ResourceExhausted(
+                f"Too many calls wait for the provider of account {self._settings.account!r}. Try again in a moment.",
+                retry_after=_RETRY_SECONDS,
+            )
+        self._calls += 1
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._threads, send, token)
+        finally:
+            self._calls -= 1
+
+    def _json(self, reply: Reply) -> Any:
+        try:
+            return orjson.loads(reply.body)
+        except orjson.JSONDecodeError:
+            raise self._not_understood() from None
+
+    def _read(self, model: type[_Model], document: Any) -> _Model:
+        try:
+            return model.model_validate(document)
+        except ValidationError:
+            raise self._not_understood() from None
+
+    def _not_understood(self) -> Unavailable:
+        error = Unavailable(
+            f"The provider of account {self._settings.account!r} sent something that cannot be understood. The gateway tries "
+            "again by itself.",
+            metadata={"account": self._settings.account},
+        )
+        self._health.failed(error)
+        return error
+
+
+def _part(name: str) -> str:
+    """Return a name as one part of a path: it can never reach another route."""
+    if name in {"", ".", ".."}:
+        raise NotFound(f"There is nothing of the name {name!r}.")
+    return quote(name, safe="")

@@ -1,0 +1,243 @@
+"""HTTP to the provider: connections, deadlines, retries by the safety of the method. Everything here blocks."""
+
+from __future__ import annotations
+
+import ssl
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from http import HTTPStatus
+from typing import Any, Self
+
+import requests
+from requests.adapters import HTTPAdapter
+from requests.auth import AuthBase
+from urllib3.exceptions import ConnectTimeoutError, MaxRetryError, NewConnectionError
+from urllib3.util.retry import Retry
+
+from gateway.domain.errors import SubmissionInDoubt, Unavailable
+from gateway.domain.secret import Secret
+from gateway.providers.ibm.failures import Refusal
+from gateway.providers.ibm.settings import IbmSettings
+
+API_VERSION = "2026-04-15"
+"""Version of the API that the gateway speaks."""
+
+_SAFE_METHODS = frozenset({"GET", "PUT", "DELETE"})
+_PASSING = frozenset({500, 502, 503, 504, 520, 521, 522, 524})
+"""Statuses of a service that may be well again in a moment."""
+_LONGEST_WAIT = 5.0
+"""Most seconds that a thread sleeps because of `Retry-After`; longer waits are left to the caller."""
+_CHUNK = 1 << 18
+_MAX_BODY = 2**31
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One call of the API."""
+
+    method: str
+    path: str
+    """Below the address of the API, beginning with a slash."""
+    query: Sequence[tuple[str, str]] = ()
+    body: bytes | None = None
+    """JSON."""
+    repeatable: bool = False
+    """Whether it does no harm to do it twice, although its method does not say so."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """What the provider answered, if it is a success."""
+
+    status: int
+    body: bytes = field(repr=False)
+
+
+class Transport:
+    """Connections to the instance of one account. Threads may use it at the same time.
+
+    Args:
+        settings: Where the instance is, and how patient to be.
+    """
+
+    def __init__(self, settings: IbmSettings) -> None:
+        self._settings = settings
+        self._repeating = self._session(
+            _BriefRetry(
+                total=settings.retries,
+                backoff_factor=settings.backoff,
+                backoff_jitter=settings.backoff,
+                status_forcelist=_PASSING,
+                allowed_methods=None,  # the caller decides by taking this session
+                redirect=0,
+                raise_on_status=False,
+            )
+        )
+        self._once = self._session(Retry(total=0, redirect=0, raise_on_status=False))
+
+    def close(self) -> None:
+        """Close the connections that are not in use."""
+        self._repeating.close()
+        self._once.close()
+
+    def call(self, call: Call, token: Secret) -> Reply:
+        """Make a call that is no new job. Safe methods are repeated if the service or the connection fails.
+
+        Raises:
+            TokenRefused: HTTP 401.
+            GatewayError: What else went wrong.
+        """
+        session = self._repeating if call.repeatable or call.method in _SAFE_METHODS else self._once
+        try:
+            status, headers, body = self._exchange(session, call, token, self._settings.read_timeout)
+        except (requests.RequestException, OSError) as error:
+            raise self._unreachable(error) from None
+        if not HTTPStatus.OK <= status < HTTPStatus.MULTIPLE_CHOICES:
+            raise Refusal(status, headers, body).error(self._settings.account)
+        return Reply(status, body)
+
+    def submit(self, call: Call, backend: str, token: Secret) -> Reply:
+        """Send a new job, once.
+
+        Args:
+            call: What to send.
+            backend: Where the job is to run, for errors.
+            token: Proves who calls.
+
+        Raises:
+            TokenRefused: HTTP 401; the job was not taken.
+            SubmissionInDoubt: The job was sent, and may have been taken.
+            GatewayError: The job was certainly not taken, and why.
+        """
+        try:
+            status, headers, body = self._exchange(self._once, call, token, self._settings.submit_timeout)
+        except (requests.RequestException, OSError) as error:
+            if _was_never_sent(error):
+                raise self._unreachable(error) from None
+            raise self.doubt(f"the connection failed ({_name(error)})") from None
+        if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+            raise self.doubt(f"it answered with HTTP {status}")
+        if not HTTPStatus.OK <= status < HTTPStatus.MULTIPLE_CHOICES:
+            raise Refusal(status, headers, body).submit_error(self._settings.account, backend)
+        return Reply(status, body)
+
+    def doubt(self, what: str) -> SubmissionInDoubt:
+        """Return the error for a job that was sent without a good answer.
+
+        Args:
+            what: What happened, as the end of a sentence.
+        """
+        account = self._settings.account
+        return SubmissionInDoubt(
+            f"Whether the provider of account {account!r} took the job is not known yet: {what}. The gateway looks for it, and "
+            "does not send it again before that is settled.",
+            metadata={"account": account},
+            retry_after=self._settings.settle_seconds,
+        )
+
+    def _session(self, retry: Retry) -> requests.Session:
+        session = requests.Session()
+        session.trust_env = self._settings.use_environment
+        adapter = HTTPAdapter(pool_connections=1, pool_maxsize=self._settings.threads, max_retries=retry)
+        session.mount("https://", adapter)
+        session.mount("http://", adapter)
+        session.headers.update(
+            {
+                "Service-CRN": self._settings.crn,
+                "IBM-API-Version": API_VERSION,
+                "Accept": "application/json",
+                "User-Agent": "qgateway",
+            }
+        )
+        return session
+
+    def _exchange(
+        self, session: requests.Session, call: Call, token: Secret, silence: float
+    ) -> tuple[int, Mapping[str, str], bytes]:
+        with session.request(
+            call.method,
+            self._settings.url + call.path,
+            params=list(call.query),
+            data=call.body,
+            headers={"Content-Type": "application/json"} if call.body is not None else None,
+            auth=_Bearer(token),
+            timeout=(self._settings.connect_timeout, silence),
+            allow_redirects=False,
+            stream=True,
+        ) as response:
+            return response.status_code, response.headers, self._body(response)
+
+    def _body(self, response: requests.Response) -> bytes:
+        """Read a body, however slowly it trickles, within the time and the size that it may have."""
+        deadline = time.monotonic() + self._settings.total_timeout
+        chunks, size = [], 0
+        for chunk in response.iter_content(_CHUNK):
+            chunks.append(chunk)
+            size += len(chunk)
+            if time.monotonic() > deadline:
+                raise requests.ReadTimeout("the reply took too long")
+            if size > _MAX_BODY:
+                raise requests.RequestException("the reply is too large")
+        return b"".join(chunks)
+
+    def _unreachable(self, error: BaseException) -> Unavailable:
+        account = self._settings.account
+        return Unavailable(
+            f"The provider of account {account!r} cannot be reached ({_name(error)}). The gateway tries again by itself.",
+            metadata={"account": account},
+        )
+
+
+class _Bearer(AuthBase):
+    """Adds the token. Given as `auth`, it keeps requests from looking for a password in the environment."""
+
+    def __init__(self, token: Secret) -> None:
+        self._token = token
+
+    def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
+        request.headers["Authorization"] = f"Bearer {self._token.reveal()}"
+        return request
+
+
+class _BriefRetry(Retry):
+    """Repeats at once or after a short while; a long `Retry-After` ends the repetitions, and the caller hears of it."""
+
+    RETRY_AFTER_STATUS_CODES = frozenset({HTTPStatus.SERVICE_UNAVAILABLE})
+
+    def increment(
+        self,
+        method: str | None = None,
+        url: str | None = None,
+        response: Any = None,
+        error: Exception | None = None,
+        _pool: Any = None,
+        _stacktrace: Any = None,
+    ) -> Self:
+        """Return the retries that are left.
+
+        Raises:
+            MaxRetryError: None are.
+        """
+        if response is not None and (self.get_retry_after(response) or 0.0) > _LONGEST_WAIT:
+            raise MaxRetryError(_pool, url or "", None)
+        return super().increment(method, url, response, error, _pool, _stacktrace)
+
+
+def _root(error: BaseException) -> BaseException:
+    """Return the failure beneath the wrappings of requests and urllib3."""
+    inner = error.args[0] if error.args else None
+    reason = inner.reason if isinstance(inner, MaxRetryError) else inner
+    return reason if isinstance(reason, BaseException) else error
+
+
+def _was_never_sent(error: BaseException) -> bool:
+    """Return whether a request failed before any of it was sent."""
+    root = _root(error)
+    unverified = any(isinstance(item, ssl.SSLCertVerificationError) for item in (root, *root.args))
+    return unverified or isinstance(root, NewConnectionError | ConnectTimeoutError)
+
+
+def _name(error: BaseException) -> str:
+    """Return what went wrong without addresses and other details, which are for the log of a debugger only."""
+    return type(_root(error)).__name__
