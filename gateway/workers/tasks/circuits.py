@@ -53,6 +53,19 @@ def instructions(
                 yield from instructions(block, qubits)
 
 
+def is_consistent(circuit: QuantumCircuit) -> bool:
+    """Return whether every instruction has as many bits as it acts on. A damaged file can say otherwise."""
+    for instruction in circuit.data:
+        operation, shape = instruction.operation, (len(instruction.qubits), len(instruction.clbits))
+        if (operation.num_qubits, operation.num_clbits) != shape:
+            return False
+        parts = operation.blocks if instruction.is_control_flow() else (getattr(operation, "definition", None),)
+        for part in parts:
+            if part is not None and ((part.num_qubits, part.num_clbits) != shape or not is_consistent(part)):
+                return False
+    return True
+
+
 def is_genuine(instruction: CircuitInstruction) -> bool:
     """Return whether an instruction is what its name says in Qiskit, and not a gate of the program under the same name."""
     return (

@@ -9,12 +9,13 @@ from typing import Any
 
 from google.protobuf import json_format
 from google.protobuf.message import DecodeError
+from google.protobuf.struct_pb2 import Struct
 from qgateway.v1 import program_pb2
 from qiskit import QuantumCircuit
 
 from gateway.domain.job import ProgramKind
 from gateway.workers.tasks.binding import bind
-from gateway.workers.tasks.circuits import has_infinite_angle, measures
+from gateway.workers.tasks.circuits import has_infinite_angle, is_consistent, measures
 from gateway.workers.tasks.machine import Machine, UnfitCircuit, machine
 from gateway.workers.tasks.openqasm import read_openqasm
 from gateway.workers.tasks.qpy import read_qpy, write_qpy
@@ -58,9 +59,14 @@ def prepare(header: dict[str, Any], blobs: tuple[bytes, ...]) -> tuple[dict[str,
     violations = Violations()
     sources = _read(program, target.backend.max_circuits, violations)
     violations.raise_if_any()
-    experiments = [
-        circuit for source in sources for circuit in _experiments(source, target, header["transpile"], violations)
-    ]
+    experiments: list[QuantumCircuit] = []
+    for source in sources:
+        try:
+            experiments += _experiments(source, target, header["transpile"], violations)
+        except Exception:
+            if is_consistent(source.circuit):
+                raise
+            violations.add(source.field, f"{source.label}the circuit contradicts itself; the file is damaged")
     violations.raise_if_any()
     try:
         circuits = write_qpy(experiments)
@@ -155,7 +161,20 @@ def _read_blob(program: program_pb2.QpyProgram, violations: Violations) -> Itera
         bindings.setdefault(entry.circuit_index, (entry.bindings, f"{field}.bindings"))
     for index, circuit in enumerate(circuits):
         own, field = bindings.get(index, ((), "program.qpy.circuit_bindings"))
+        if not _fits_struct(circuit.metadata):
+            violations.add(
+                "program.qpy.data", f"circuit {index} ({circuit.name!r}): metadata must be JSON, numbers finite"
+            )
         yield _Source(circuit, "program.qpy.data", f"circuit {index} ({circuit.name!r}): ", own, field)
+
+
+def _fits_struct(metadata: dict[str, Any] | None) -> bool:
+    """Return whether metadata can be given back with the result, as `google.protobuf.Struct`."""
+    try:
+        json_format.MessageToDict(json_format.ParseDict(metadata or {}, Struct()))
+    except (json_format.Error, ValueError, TypeError, OverflowError):
+        return False
+    return True
 
 
 def _experiments(source: _Source, target: Machine, level: int | None, violations: Violations) -> list[QuantumCircuit]:

@@ -43,8 +43,10 @@ def read_qpy(data: bytes) -> list[QuantumCircuit]:
     except (MemoryError, KeyboardInterrupt, SystemExit):
         raise
     except BaseException as error:  # damaged files make the reader panic, which is not an Exception
-        text = str(getattr(error, "message", None) or error).strip() or type(error).__name__
-        raise Unreadable(f"the QPY file is damaged or ends too early ({text})") from error
+        words = str(getattr(error, "message", None) or error).strip()
+        # Some messages are the backtrace of the reader, which helps nobody who holds a damaged file.
+        reason = f" ({words})" if words and "\n" not in words else ""
+        raise Unreadable(f"the QPY file is damaged or ends too early{reason}") from error
 
 
 def write_qpy(circuits: Sequence[QuantumCircuit]) -> bytes:

@@ -183,6 +183,25 @@ async def test_qpy_that_ends_early_is_refused_wherever_it_ends(reader: WorkerPro
     for length in range(len(data)):
         violations = await refusal(reader, qpy_data_program(data[:length]), ideal)
         assert list(violations) == ["program.qpy.data"], length
+        assert "Backtrace" not in violations["program.qpy.data"]
+
+
+@pytest.mark.parametrize("metadata", [{"a": math.nan}, {"a": [math.inf]}, {"a": 10**400}])
+async def test_qpy_metadata_that_cannot_be_given_back_is_refused(
+    reader: WorkerProgramReader, ideal: Backend, metadata: dict[str, object]
+) -> None:
+    circuit = bell()
+    circuit.metadata = metadata
+    assert "metadata" in (await refusal(reader, qpy_program(circuit), ideal))["program.qpy.data"]
+
+
+async def test_a_circuit_that_contradicts_itself_is_refused(reader: WorkerProgramReader, ideal: Backend) -> None:
+    gate = Gate("mine", 2, [])
+    gate.definition = QuantumCircuit(1)
+    circuit = QuantumCircuit(2, 1)
+    circuit.append(gate, [0, 1])
+    circuit.measure(0, 0)
+    assert "contradicts itself" in (await refusal(reader, qpy_program(circuit), ideal))["program.qpy.data"]
 
 
 async def test_every_binding_makes_an_experiment(reader: WorkerProgramReader, ideal: Backend) -> None:
