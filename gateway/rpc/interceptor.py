@@ -137,7 +137,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         return kind(
             wrapped,
             request_deserializer=_tolerant(handler.request_deserializer),
-            response_serializer=handler.response_serializer,
+            response_serializer=_sparing(handler.response_serializer),
         )
 
 
@@ -156,6 +156,12 @@ def _tolerant(deserializer: Callable[[bytes], Any] | None) -> Callable[[bytes], 
             return _Unreadable()
 
     return decode_or_mark
+
+
+def _sparing(serializer: Callable[[Any], bytes] | None) -> Callable[[Any], bytes]:
+    """Let a response pass that is serialised already."""
+    serialise = serializer or bytes
+    return lambda response: response if type(response) is bytes else serialise(response)
 
 
 def _authorization(context: _Context) -> str | None:

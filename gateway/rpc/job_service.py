@@ -17,6 +17,9 @@ from gateway.rpc import messages, requests
 from gateway.rpc.interceptor import current_caller
 from gateway.rpc.limits import Limits
 
+_MAX_SENT_ALONG = 1024 * 1024
+"""Largest result that is sent along with an event."""
+
 _Context = grpc.aio.ServicerContext[Any, Any]
 _Chunk = TypeVar("_Chunk", job_service_pb2.DownloadJobResultResponse, job_service_pb2.DownloadJobProgramResponse)
 _News = TypeVar("_News", job_service_pb2.WatchJobResponse, job_service_pb2.WatchJobsResponse)
@@ -36,14 +39,16 @@ class JobService(job_service_pb2_grpc.JobServiceServicer):
         job, duplicate = await self._jobs.submit(current_caller(), requests.job_request(request))
         return job_service_pb2.SubmitJobResponse(job=await self._message(job), duplicate=duplicate)
 
-    async def GetJob(self, request: job_service_pb2.GetJobRequest, context: _Context) -> job_service_pb2.GetJobResponse:
+    async def GetJob(  # type: ignore[override]  # the response is serialised already
+        self, request: job_service_pb2.GetJobRequest, context: _Context
+    ) -> bytes:
         """Read one job, by the gateway's id or the provider's."""
         if request.name.startswith("accounts/"):
             account, provider_job_id = requests.account_and_id("name", request.name, "providerJobs")
             job = await self._jobs.get_by_provider_id(current_caller(), account, provider_job_id)
         else:
             job = await self._jobs.get(current_caller(), _job_id(request.name))
-        return job_service_pb2.GetJobResponse(job=await self._message(job))
+        return messages.get_job_response(job, await self._jobs.queue_place(job))
 
     async def ListJobs(
         self, request: job_service_pb2.ListJobsRequest, context: _Context
@@ -105,13 +110,16 @@ class JobService(job_service_pb2_grpc.JobServiceServicer):
     ) -> AsyncIterator[job_service_pb2.WatchJobResponse]:
         """Follow one job."""
         after = read_resume_token(request.resume_token) if request.resume_token else None
-        async for news in self._jobs.watch(
-            current_caller(), _job_id(request.name), after, self._limits.heartbeat_interval
-        ):
-            if isinstance(news, JobEvent):
-                yield self._event(news, job_service_pb2.WatchJobResponse)
-            else:
+        caller, job_id = current_caller(), _job_id(request.name)
+        async for news in self._jobs.watch(caller, job_id, after, self._limits.heartbeat_interval):
+            if not isinstance(news, JobEvent):
                 yield self._heartbeat(news.revision, job_service_pb2.WatchJobResponse, news.place)
+                continue
+            response = self._event(news, job_service_pb2.WatchJobResponse)
+            stored = news.job.result
+            if stored is not None and stored.size_bytes <= min(request.max_result_bytes, _MAX_SENT_ALONG):
+                response.result.MergeFromString((await self._jobs.result(caller, job_id))[1])
+            yield response
 
     async def WatchJobs(
         self, request: job_service_pb2.WatchJobsRequest, context: _Context

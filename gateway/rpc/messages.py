@@ -7,7 +7,7 @@ from functools import lru_cache
 
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
-from qgateway.v1 import account_pb2, backend_pb2, job_pb2, program_pb2
+from qgateway.v1 import account_pb2, backend_pb2, job_pb2, job_service_pb2, program_pb2
 
 from gateway.domain.backend import Backend, BackendProperties, BackendStatus, Measurement
 from gateway.domain.job import (
@@ -126,6 +126,16 @@ def _job(_job_id: str, _revision: int, place: QueuePlace | None, carried: _Carri
             )
         )
     return message
+
+
+def get_job_response(value: Job, place: QueuePlace | None = None) -> bytes:
+    """Return the serialised response of GetJob: the call that is made most, and mostly about a job that has not changed."""
+    return _get_job_response(value.id, value.revision, place, _Carried(value))
+
+
+@lru_cache(maxsize=10_000)
+def _get_job_response(_job_id: str, _revision: int, place: QueuePlace | None, carried: _Carried) -> bytes:
+    return job_service_pb2.GetJobResponse(job=job(carried.value, place)).SerializeToString()
 
 
 def job_event(event: JobEvent) -> job_pb2.JobEvent:

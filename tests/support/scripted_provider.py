@@ -32,6 +32,8 @@ class ScriptedProvider:
         self.submitted: list[ProviderSubmission] = []
         self.cancelled: list[str] = []
         self.forgotten: list[str] = []
+        self.results: dict[str, bytes] = {}
+        """What jobs result in; by default a text that says whose it is."""
         self.tags: dict[str, tuple[str, ...]] = {}
         self.refusals: list[GatewayError] = []
         """Errors that the next submissions raise, one each."""
@@ -89,7 +91,7 @@ class ScriptedProvider:
             yield await self._told.get()
 
     async def fetch_result(self, provider_job_id: str) -> bytes:
-        return f"result of {provider_job_id}".encode()
+        return self.results.get(provider_job_id, f"result of {provider_job_id}".encode())
 
     async def forget(self, provider_job_id: str) -> None:
         self.forgotten.append(provider_job_id)

@@ -925,9 +925,12 @@ type WatchJobRequest struct {
 	// Token of the last message seen. Every event after it is sent, and nothing before.
 	ResumeToken string `protobuf:"bytes,2,opt,name=resume_token,json=resumeToken,proto3" json:"resume_token,omitempty"`
 	// What to do if that history is gone.
-	OnCompacted   OnCompacted `protobuf:"varint,3,opt,name=on_compacted,json=onCompacted,proto3,enum=qgateway.v1.OnCompacted" json:"on_compacted,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	OnCompacted OnCompacted `protobuf:"varint,3,opt,name=on_compacted,json=onCompacted,proto3,enum=qgateway.v1.OnCompacted" json:"on_compacted,omitempty"`
+	// Send the result along with the event that tells that the job is DONE, if it has at most so many bytes: it saves a call.
+	// Default: 0, never. More than 1 MiB is read as 1 MiB.
+	MaxResultBytes int64 `protobuf:"varint,4,opt,name=max_result_bytes,json=maxResultBytes,proto3" json:"max_result_bytes,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
 }
 
 func (x *WatchJobRequest) Reset() {
@@ -981,6 +984,13 @@ func (x *WatchJobRequest) GetOnCompacted() OnCompacted {
 	return OnCompacted_ON_COMPACTED_UNSPECIFIED
 }
 
+func (x *WatchJobRequest) GetMaxResultBytes() int64 {
+	if x != nil {
+		return x.MaxResultBytes
+	}
+	return 0
+}
+
 // One message of the stream of `WatchJob`.
 type WatchJobResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -992,7 +1002,9 @@ type WatchJobResponse struct {
 	//	*WatchJobResponse_Heartbeat
 	Update isWatchJobResponse_Update `protobuf_oneof:"update"`
 	// Nothing at or before this token is sent again.
-	ResumeToken   string `protobuf:"bytes,3,opt,name=resume_token,json=resumeToken,proto3" json:"resume_token,omitempty"`
+	ResumeToken string `protobuf:"bytes,3,opt,name=resume_token,json=resumeToken,proto3" json:"resume_token,omitempty"`
+	// The result, where the event tells that the job is DONE and `max_result_bytes` allows it.
+	Result        *JobResult `protobuf:"bytes,4,opt,name=result,proto3" json:"result,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1057,6 +1069,13 @@ func (x *WatchJobResponse) GetResumeToken() string {
 		return x.ResumeToken
 	}
 	return ""
+}
+
+func (x *WatchJobResponse) GetResult() *JobResult {
+	if x != nil {
+		return x.Result
+	}
+	return nil
 }
 
 type isWatchJobResponse_Update interface {
@@ -2195,15 +2214,17 @@ const file_qgateway_v1_job_service_proto_rawDesc = "" +
 	"\x03job\x18\x01 \x01(\v2\x10.qgateway.v1.JobR\x03job\",\n" +
 	"\x10DeleteJobRequest\x12\x18\n" +
 	"\x04name\x18\x01 \x01(\tB\x04\xe2A\x01\x02R\x04name\"\x13\n" +
-	"\x11DeleteJobResponse\"\x97\x01\n" +
+	"\x11DeleteJobResponse\"\xc7\x01\n" +
 	"\x0fWatchJobRequest\x12\x18\n" +
 	"\x04name\x18\x01 \x01(\tB\x04\xe2A\x01\x02R\x04name\x12'\n" +
 	"\fresume_token\x18\x02 \x01(\tB\x04\xe2A\x01\x01R\vresumeToken\x12A\n" +
-	"\fon_compacted\x18\x03 \x01(\x0e2\x18.qgateway.v1.OnCompactedB\x04\xe2A\x01\x01R\vonCompacted\"\xab\x01\n" +
+	"\fon_compacted\x18\x03 \x01(\x0e2\x18.qgateway.v1.OnCompactedB\x04\xe2A\x01\x01R\vonCompacted\x12.\n" +
+	"\x10max_result_bytes\x18\x04 \x01(\x03B\x04\xe2A\x01\x01R\x0emaxResultBytes\"\xdb\x01\n" +
 	"\x10WatchJobResponse\x12-\n" +
 	"\x05event\x18\x01 \x01(\v2\x15.qgateway.v1.JobEventH\x00R\x05event\x12;\n" +
 	"\theartbeat\x18\x02 \x01(\v2\x1b.qgateway.v1.WatchHeartbeatH\x00R\theartbeat\x12!\n" +
-	"\fresume_token\x18\x03 \x01(\tR\vresumeTokenB\b\n" +
+	"\fresume_token\x18\x03 \x01(\tR\vresumeToken\x12.\n" +
+	"\x06result\x18\x04 \x01(\v2\x16.qgateway.v1.JobResultR\x06resultB\b\n" +
 	"\x06update\"u\n" +
 	"\x0eWatchHeartbeat\x125\n" +
 	"\binterval\x18\x01 \x01(\v2\x19.google.protobuf.DurationR\binterval\x12,\n" +
@@ -2360,9 +2381,9 @@ var file_qgateway_v1_job_service_proto_goTypes = []any{
 	(*JobFilter)(nil),                       // 42: qgateway.v1.JobFilter
 	(*fieldmaskpb.FieldMask)(nil),           // 43: google.protobuf.FieldMask
 	(*JobEvent)(nil),                        // 44: qgateway.v1.JobEvent
-	(*durationpb.Duration)(nil),             // 45: google.protobuf.Duration
-	(*QueueInfo)(nil),                       // 46: qgateway.v1.QueueInfo
-	(*JobResult)(nil),                       // 47: qgateway.v1.JobResult
+	(*JobResult)(nil),                       // 45: qgateway.v1.JobResult
+	(*durationpb.Duration)(nil),             // 46: google.protobuf.Duration
+	(*QueueInfo)(nil),                       // 47: qgateway.v1.QueueInfo
 	(*JobUsage)(nil),                        // 48: qgateway.v1.JobUsage
 	(JobStatus)(0),                          // 49: qgateway.v1.JobStatus
 	(*BackendProperties)(nil),               // 50: qgateway.v1.BackendProperties
@@ -2383,59 +2404,60 @@ var file_qgateway_v1_job_service_proto_depIdxs = []int32{
 	0,  // 12: qgateway.v1.WatchJobRequest.on_compacted:type_name -> qgateway.v1.OnCompacted
 	44, // 13: qgateway.v1.WatchJobResponse.event:type_name -> qgateway.v1.JobEvent
 	17, // 14: qgateway.v1.WatchJobResponse.heartbeat:type_name -> qgateway.v1.WatchHeartbeat
-	45, // 15: qgateway.v1.WatchHeartbeat.interval:type_name -> google.protobuf.Duration
-	46, // 16: qgateway.v1.WatchHeartbeat.queue:type_name -> qgateway.v1.QueueInfo
-	42, // 17: qgateway.v1.WatchJobsRequest.filter:type_name -> qgateway.v1.JobFilter
-	0,  // 18: qgateway.v1.WatchJobsRequest.on_compacted:type_name -> qgateway.v1.OnCompacted
-	44, // 19: qgateway.v1.WatchJobsResponse.event:type_name -> qgateway.v1.JobEvent
-	17, // 20: qgateway.v1.WatchJobsResponse.heartbeat:type_name -> qgateway.v1.WatchHeartbeat
-	44, // 21: qgateway.v1.ListJobEventsResponse.events:type_name -> qgateway.v1.JobEvent
-	47, // 22: qgateway.v1.GetJobResultResponse.result:type_name -> qgateway.v1.JobResult
-	32, // 23: qgateway.v1.GetJobMetricsResponse.steps:type_name -> qgateway.v1.JobStep
-	48, // 24: qgateway.v1.GetJobMetricsResponse.usage:type_name -> qgateway.v1.JobUsage
-	46, // 25: qgateway.v1.GetJobMetricsResponse.queue:type_name -> qgateway.v1.QueueInfo
-	36, // 26: qgateway.v1.GetJobMetricsResponse.client_version:type_name -> qgateway.v1.GetJobMetricsResponse.ClientVersionEntry
-	37, // 27: qgateway.v1.GetJobMetricsResponse.provider_metrics:type_name -> qgateway.v1.GetJobMetricsResponse.ProviderMetricsEntry
-	49, // 28: qgateway.v1.JobStep.status:type_name -> qgateway.v1.JobStatus
-	41, // 29: qgateway.v1.JobStep.reach_time:type_name -> google.protobuf.Timestamp
-	50, // 30: qgateway.v1.GetJobBackendPropertiesResponse.properties:type_name -> qgateway.v1.BackendProperties
-	1,  // 31: qgateway.v1.JobService.SubmitJob:input_type -> qgateway.v1.SubmitJobRequest
-	3,  // 32: qgateway.v1.JobService.UploadProgram:input_type -> qgateway.v1.UploadProgramRequest
-	5,  // 33: qgateway.v1.JobService.GetJob:input_type -> qgateway.v1.GetJobRequest
-	7,  // 34: qgateway.v1.JobService.ListJobs:input_type -> qgateway.v1.ListJobsRequest
-	9,  // 35: qgateway.v1.JobService.UpdateJob:input_type -> qgateway.v1.UpdateJobRequest
-	11, // 36: qgateway.v1.JobService.CancelJob:input_type -> qgateway.v1.CancelJobRequest
-	13, // 37: qgateway.v1.JobService.DeleteJob:input_type -> qgateway.v1.DeleteJobRequest
-	15, // 38: qgateway.v1.JobService.WatchJob:input_type -> qgateway.v1.WatchJobRequest
-	18, // 39: qgateway.v1.JobService.WatchJobs:input_type -> qgateway.v1.WatchJobsRequest
-	20, // 40: qgateway.v1.JobService.ListJobEvents:input_type -> qgateway.v1.ListJobEventsRequest
-	22, // 41: qgateway.v1.JobService.GetJobResult:input_type -> qgateway.v1.GetJobResultRequest
-	24, // 42: qgateway.v1.JobService.DownloadJobResult:input_type -> qgateway.v1.DownloadJobResultRequest
-	26, // 43: qgateway.v1.JobService.DownloadJobProgram:input_type -> qgateway.v1.DownloadJobProgramRequest
-	28, // 44: qgateway.v1.JobService.GetJobLogs:input_type -> qgateway.v1.GetJobLogsRequest
-	30, // 45: qgateway.v1.JobService.GetJobMetrics:input_type -> qgateway.v1.GetJobMetricsRequest
-	33, // 46: qgateway.v1.JobService.GetJobBackendProperties:input_type -> qgateway.v1.GetJobBackendPropertiesRequest
-	2,  // 47: qgateway.v1.JobService.SubmitJob:output_type -> qgateway.v1.SubmitJobResponse
-	4,  // 48: qgateway.v1.JobService.UploadProgram:output_type -> qgateway.v1.UploadProgramResponse
-	6,  // 49: qgateway.v1.JobService.GetJob:output_type -> qgateway.v1.GetJobResponse
-	8,  // 50: qgateway.v1.JobService.ListJobs:output_type -> qgateway.v1.ListJobsResponse
-	10, // 51: qgateway.v1.JobService.UpdateJob:output_type -> qgateway.v1.UpdateJobResponse
-	12, // 52: qgateway.v1.JobService.CancelJob:output_type -> qgateway.v1.CancelJobResponse
-	14, // 53: qgateway.v1.JobService.DeleteJob:output_type -> qgateway.v1.DeleteJobResponse
-	16, // 54: qgateway.v1.JobService.WatchJob:output_type -> qgateway.v1.WatchJobResponse
-	19, // 55: qgateway.v1.JobService.WatchJobs:output_type -> qgateway.v1.WatchJobsResponse
-	21, // 56: qgateway.v1.JobService.ListJobEvents:output_type -> qgateway.v1.ListJobEventsResponse
-	23, // 57: qgateway.v1.JobService.GetJobResult:output_type -> qgateway.v1.GetJobResultResponse
-	25, // 58: qgateway.v1.JobService.DownloadJobResult:output_type -> qgateway.v1.DownloadJobResultResponse
-	27, // 59: qgateway.v1.JobService.DownloadJobProgram:output_type -> qgateway.v1.DownloadJobProgramResponse
-	29, // 60: qgateway.v1.JobService.GetJobLogs:output_type -> qgateway.v1.GetJobLogsResponse
-	31, // 61: qgateway.v1.JobService.GetJobMetrics:output_type -> qgateway.v1.GetJobMetricsResponse
-	34, // 62: qgateway.v1.JobService.GetJobBackendProperties:output_type -> qgateway.v1.GetJobBackendPropertiesResponse
-	47, // [47:63] is the sub-list for method output_type
-	31, // [31:47] is the sub-list for method input_type
-	31, // [31:31] is the sub-list for extension type_name
-	31, // [31:31] is the sub-list for extension extendee
-	0,  // [0:31] is the sub-list for field type_name
+	45, // 15: qgateway.v1.WatchJobResponse.result:type_name -> qgateway.v1.JobResult
+	46, // 16: qgateway.v1.WatchHeartbeat.interval:type_name -> google.protobuf.Duration
+	47, // 17: qgateway.v1.WatchHeartbeat.queue:type_name -> qgateway.v1.QueueInfo
+	42, // 18: qgateway.v1.WatchJobsRequest.filter:type_name -> qgateway.v1.JobFilter
+	0,  // 19: qgateway.v1.WatchJobsRequest.on_compacted:type_name -> qgateway.v1.OnCompacted
+	44, // 20: qgateway.v1.WatchJobsResponse.event:type_name -> qgateway.v1.JobEvent
+	17, // 21: qgateway.v1.WatchJobsResponse.heartbeat:type_name -> qgateway.v1.WatchHeartbeat
+	44, // 22: qgateway.v1.ListJobEventsResponse.events:type_name -> qgateway.v1.JobEvent
+	45, // 23: qgateway.v1.GetJobResultResponse.result:type_name -> qgateway.v1.JobResult
+	32, // 24: qgateway.v1.GetJobMetricsResponse.steps:type_name -> qgateway.v1.JobStep
+	48, // 25: qgateway.v1.GetJobMetricsResponse.usage:type_name -> qgateway.v1.JobUsage
+	47, // 26: qgateway.v1.GetJobMetricsResponse.queue:type_name -> qgateway.v1.QueueInfo
+	36, // 27: qgateway.v1.GetJobMetricsResponse.client_version:type_name -> qgateway.v1.GetJobMetricsResponse.ClientVersionEntry
+	37, // 28: qgateway.v1.GetJobMetricsResponse.provider_metrics:type_name -> qgateway.v1.GetJobMetricsResponse.ProviderMetricsEntry
+	49, // 29: qgateway.v1.JobStep.status:type_name -> qgateway.v1.JobStatus
+	41, // 30: qgateway.v1.JobStep.reach_time:type_name -> google.protobuf.Timestamp
+	50, // 31: qgateway.v1.GetJobBackendPropertiesResponse.properties:type_name -> qgateway.v1.BackendProperties
+	1,  // 32: qgateway.v1.JobService.SubmitJob:input_type -> qgateway.v1.SubmitJobRequest
+	3,  // 33: qgateway.v1.JobService.UploadProgram:input_type -> qgateway.v1.UploadProgramRequest
+	5,  // 34: qgateway.v1.JobService.GetJob:input_type -> qgateway.v1.GetJobRequest
+	7,  // 35: qgateway.v1.JobService.ListJobs:input_type -> qgateway.v1.ListJobsRequest
+	9,  // 36: qgateway.v1.JobService.UpdateJob:input_type -> qgateway.v1.UpdateJobRequest
+	11, // 37: qgateway.v1.JobService.CancelJob:input_type -> qgateway.v1.CancelJobRequest
+	13, // 38: qgateway.v1.JobService.DeleteJob:input_type -> qgateway.v1.DeleteJobRequest
+	15, // 39: qgateway.v1.JobService.WatchJob:input_type -> qgateway.v1.WatchJobRequest
+	18, // 40: qgateway.v1.JobService.WatchJobs:input_type -> qgateway.v1.WatchJobsRequest
+	20, // 41: qgateway.v1.JobService.ListJobEvents:input_type -> qgateway.v1.ListJobEventsRequest
+	22, // 42: qgateway.v1.JobService.GetJobResult:input_type -> qgateway.v1.GetJobResultRequest
+	24, // 43: qgateway.v1.JobService.DownloadJobResult:input_type -> qgateway.v1.DownloadJobResultRequest
+	26, // 44: qgateway.v1.JobService.DownloadJobProgram:input_type -> qgateway.v1.DownloadJobProgramRequest
+	28, // 45: qgateway.v1.JobService.GetJobLogs:input_type -> qgateway.v1.GetJobLogsRequest
+	30, // 46: qgateway.v1.JobService.GetJobMetrics:input_type -> qgateway.v1.GetJobMetricsRequest
+	33, // 47: qgateway.v1.JobService.GetJobBackendProperties:input_type -> qgateway.v1.GetJobBackendPropertiesRequest
+	2,  // 48: qgateway.v1.JobService.SubmitJob:output_type -> qgateway.v1.SubmitJobResponse
+	4,  // 49: qgateway.v1.JobService.UploadProgram:output_type -> qgateway.v1.UploadProgramResponse
+	6,  // 50: qgateway.v1.JobService.GetJob:output_type -> qgateway.v1.GetJobResponse
+	8,  // 51: qgateway.v1.JobService.ListJobs:output_type -> qgateway.v1.ListJobsResponse
+	10, // 52: qgateway.v1.JobService.UpdateJob:output_type -> qgateway.v1.UpdateJobResponse
+	12, // 53: qgateway.v1.JobService.CancelJob:output_type -> qgateway.v1.CancelJobResponse
+	14, // 54: qgateway.v1.JobService.DeleteJob:output_type -> qgateway.v1.DeleteJobResponse
+	16, // 55: qgateway.v1.JobService.WatchJob:output_type -> qgateway.v1.WatchJobResponse
+	19, // 56: qgateway.v1.JobService.WatchJobs:output_type -> qgateway.v1.WatchJobsResponse
+	21, // 57: qgateway.v1.JobService.ListJobEvents:output_type -> qgateway.v1.ListJobEventsResponse
+	23, // 58: qgateway.v1.JobService.GetJobResult:output_type -> qgateway.v1.GetJobResultResponse
+	25, // 59: qgateway.v1.JobService.DownloadJobResult:output_type -> qgateway.v1.DownloadJobResultResponse
+	27, // 60: qgateway.v1.JobService.DownloadJobProgram:output_type -> qgateway.v1.DownloadJobProgramResponse
+	29, // 61: qgateway.v1.JobService.GetJobLogs:output_type -> qgateway.v1.GetJobLogsResponse
+	31, // 62: qgateway.v1.JobService.GetJobMetrics:output_type -> qgateway.v1.GetJobMetricsResponse
+	34, // 63: qgateway.v1.JobService.GetJobBackendProperties:output_type -> qgateway.v1.GetJobBackendPropertiesResponse
+	48, // [48:64] is the sub-list for method output_type
+	32, // [32:48] is the sub-list for method input_type
+	32, // [32:32] is the sub-list for extension type_name
+	32, // [32:32] is the sub-list for extension extendee
+	0,  // [0:32] is the sub-list for field type_name
 }
 
 func init() { file_qgateway_v1_job_service_proto_init() }

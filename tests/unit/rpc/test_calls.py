@@ -12,6 +12,7 @@ from qgateway.v1 import (
     backend_service_pb2,
     job_pb2,
     job_service_pb2,
+    result_pb2,
     server_service_pb2,
     server_service_pb2_grpc,
     session_service_pb2,
@@ -318,3 +319,16 @@ async def test_a_bug_is_internal_with_an_incident_and_without_its_inside(wire: W
     assert caught.value.code() is grpc.StatusCode.INTERNAL
     assert "the inside" not in str(caught.value)
     assert details(caught.value)["ErrorInfo"].metadata["incident"]
+
+
+@pytest.mark.parametrize(("most", "sent"), [(0, False), (5, False), (1000, True)])
+async def test_a_watch_sends_a_small_result_along_if_it_is_asked_to(wire: Wire, most: int, sent: bool) -> None:
+    job = await _submit(wire)
+    result = result_pb2.JobResult(job=job.name, success=True)
+    wire.engine.provider.results[job.provider_job_id] = result.SerializeToString()
+    request = job_service_pb2.WatchJobRequest(name=job.name, max_result_bytes=most)
+    for _ in range(2):  # as the job ends, and after it has ended
+        wire.engine.provider.tell(job.provider_job_id, JobStatus.DONE)
+        responses = [each async for each in wire.jobs.WatchJob(request, metadata=bearer(), timeout=10)]
+        assert [each.HasField("result") for each in responses] == [False] * (len(responses) - 1) + [sent]
+        assert not sent or responses[-1].result == result

@@ -11,7 +11,7 @@ import grpc.aio
 
 from qgateway._aio_connection import AioConnection
 from qgateway._errors import GatewayCallError
-from qgateway._watch import OnInterruption, WatchItem, WatchState
+from qgateway._watch import OnInterruption, OnResult, WatchItem, WatchState
 
 
 async def watch_job(
@@ -21,9 +21,10 @@ async def watch_job(
     resume_token: str = "",
     timeout: float | None = None,  # noqa: ASYNC109 - part of the watch's contract
     on_interruption: OnInterruption | None = None,
+    on_result: OnResult | None = None,
 ) -> AsyncGenerator[WatchItem]:
     """Follow a job until it is final; arguments, items and errors are those of `qgateway._watch.watch_job`."""
-    state = WatchState(name, connection.settings.target, resume_token, timeout)
+    state = WatchState(name, connection.settings.target, resume_token, timeout, on_result)
     while not state.finished:
         try:
             state.read_until()

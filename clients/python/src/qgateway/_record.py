@@ -19,15 +19,13 @@ from qgateway._requests import resource_id
 from qgateway._run_options import describe_run_options
 from qgateway._structs import from_struct
 from qgateway._times import local_datetime, optional_seconds
-from qgateway._watch import QueueUpdate, WatchItem
+from qgateway._watch import SMALL_RESULT_BYTES, QueueUpdate, WatchItem
 from qgateway.exceptions import IBMJobApiError, IBMJobFailureError, IBMJobInvalidStateError, IBMJobTimeoutError
 from qgateway.programs import to_circuits
 from qgateway.queue_info import QueueInfo
 from qgateway.results import to_result
 from qgateway.v1 import job_pb2, job_service_pb2, program_pb2, result_pb2
 
-_SMALL_RESULT_BYTES = 256 * 1024
-"""Size up to which a result is read with one call instead of a download, which takes twice as long for so little."""
 UPDATE_ATTEMPTS = 10
 """How often tags are read anew when the job changes between reading and writing them."""
 
@@ -63,6 +61,7 @@ class JobRecord:
         self._record = record
         self._status = _status.from_number(record.status) or JobStatus.INITIALIZING
         self._queue: QueueInfo | None = None
+        self._sent_result: result_pb2.JobResult | None = None
         self._extras = extras
         self._absorb(record)
 
@@ -206,9 +205,18 @@ class JobRecord:
     def _result_failed(self) -> str:
         return f"Unable to retrieve result for job {self.job_id()}"
 
+    def _keep_sent_result(self, message: result_pb2.JobResult) -> None:
+        """Keep a result that came along with the event that the job is DONE, until `_take_sent_result`."""
+        self._sent_result = message
+
+    def _take_sent_result(self) -> result_pb2.JobResult | None:
+        """Return the result that came with the last watch, if one did; it is decoded once."""
+        message, self._sent_result = self._sent_result, None
+        return message
+
     def _small_result_request(self) -> job_service_pb2.GetJobResultRequest | None:
         """Return the request for the result in one message, where it is known to be small; else it is downloaded."""
-        if 0 < self._record.result.size_bytes <= _SMALL_RESULT_BYTES:
+        if 0 < self._record.result.size_bytes <= SMALL_RESULT_BYTES:
             return job_service_pb2.GetJobResultRequest(name=self._record.name)
         return None
 

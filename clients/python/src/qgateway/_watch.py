@@ -17,7 +17,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from qgateway._connection import Connection
 from qgateway._errors import GatewayCallError
 from qgateway._resume import Backoff, Watchdog, silent_stream
-from qgateway.v1 import job_pb2, job_service_pb2
+from qgateway.v1 import job_pb2, job_service_pb2, result_pb2
 
 FINAL_STATUSES = frozenset({job_pb2.JOB_STATUS_CANCELLED, job_pb2.JOB_STATUS_DONE, job_pb2.JOB_STATUS_ERROR})
 """Statuses that a job never leaves."""
@@ -47,6 +47,13 @@ OnInterruption = Callable[[GatewayCallError, float], None]
 """Called before each new attempt with what happened, and the seconds until the attempt."""
 
 
+OnResult = Callable[[result_pb2.JobResult], None]
+"""Called with the result of the job, before the event that tells that it is DONE, if the gateway sends it along."""
+
+SMALL_RESULT_BYTES = 256 * 1024
+"""Size up to which a result is sent along with an event, or read with one call: a download takes longer for so little."""
+
+
 class WatchTimeout(TimeoutError):
     """The caller's own time for a watch is over.
 
@@ -72,9 +79,12 @@ class WatchState:
         target: Address of the gateway, for errors.
         resume_token: Token to begin after; empty to begin with the current state.
         timeout: Seconds until `WatchTimeout`; None for no limit.
+        on_result: Who takes a small result that is sent along; None asks for none.
     """
 
-    def __init__(self, name: str, target: str, resume_token: str, timeout: float | None) -> None:
+    def __init__(
+        self, name: str, target: str, resume_token: str, timeout: float | None, on_result: OnResult | None = None
+    ) -> None:
         self.name = name
         self.job_id = name.rpartition("/")[2]
         self.finished = False
@@ -83,6 +93,7 @@ class WatchState:
         self._timeout = timeout
         self._deadline = None if timeout is None else time.monotonic() + timeout
         self._token = resume_token
+        self._on_result = on_result
         self._own_token = False
         self._revision = 0
         self._final = False
@@ -95,7 +106,12 @@ class WatchState:
         # A caller who brings a token must learn of a gap. In a watch of our own the current state closes it, as a
         # SNAPSHOT.
         gap = job_service_pb2.ON_COMPACTED_SNAPSHOT if self._own_token else job_service_pb2.ON_COMPACTED_ERROR
-        return job_service_pb2.WatchJobRequest(name=self.name, resume_token=self._token, on_compacted=gap)
+        return job_service_pb2.WatchJobRequest(
+            name=self.name,
+            resume_token=self._token,
+            on_compacted=gap,
+            max_result_bytes=SMALL_RESULT_BYTES if self._on_result else 0,
+        )
 
     def read_until(self) -> float:
         """Return the moment (`time.monotonic`) until which to wait for the next message.
@@ -120,6 +136,8 @@ class WatchState:
         self._backoff.progress()
         self._revision = event.revision
         self._final = event.job.status in FINAL_STATUSES
+        if self._on_result and response.HasField("result"):
+            self._on_result(response.result)
         return event
 
     def silent(self) -> GatewayCallError:
@@ -193,6 +211,7 @@ def watch_job(
     resume_token: str = "",
     timeout: float | None = None,
     on_interruption: OnInterruption | None = None,
+    on_result: OnResult | None = None,
 ) -> Generator[WatchItem]:
     """Follow a job until it is final.
 
@@ -207,13 +226,14 @@ def watch_job(
         timeout: Seconds until `WatchTimeout`, on the monotonic clock, from the first `next()`. None for no limit; 0 or
             less raises at once.
         on_interruption: Called before each new attempt.
+        on_result: Called with the result, if it is small and the job is DONE, before the event that tells it.
 
     Raises:
         WatchTimeout: The time is over and the job is not final.
         GatewayCallError: The gateway refuses the watch, such as NOT_FOUND, or OUT_OF_RANGE with reason
             HISTORY_COMPACTED for a `resume_token` that is too old.
     """
-    state = WatchState(name, connection.settings.target, resume_token, timeout)
+    state = WatchState(name, connection.settings.target, resume_token, timeout, on_result)
     while not state.finished:
         try:
             yield from _read_stream(connection, state)

@@ -19,7 +19,7 @@ from qgateway._progress import download_bar
 from qgateway._record import UPDATE_ATTEMPTS, JobRecord
 from qgateway._transfer import download_program, download_result
 from qgateway._translate import translated
-from qgateway._watch import WatchTimeout, watch_job
+from qgateway._watch import OnResult, WatchTimeout, watch_job
 from qgateway.exceptions import (
     IBMJobApiError,
     IBMJobError,
@@ -134,6 +134,14 @@ class GatewayCircuitJob(JobRecord, JobV1):  # type: ignore[misc]
             IBMJobTimeoutError: The job is not final in time.
             IBMJobApiError: The gateway refuses to tell.
         """
+        self._wait(timeout, callback, None)
+
+    def _wait(
+        self,
+        timeout: float | None,
+        callback: Callable[[str, JobStatus, GatewayCircuitJob], object] | None,
+        on_result: OnResult | None,
+    ) -> None:
         if self._is_final:
             return
         if timeout is not None and timeout <= 0:
@@ -143,7 +151,7 @@ class GatewayCircuitJob(JobRecord, JobV1):  # type: ignore[misc]
         try:
             with (
                 translated(_translate.job_call("Failed to wait for job", self.job_id())),
-                closing(watch_job(self._connection, self._record.name, timeout=timeout)) as items,
+                closing(watch_job(self._connection, self._record.name, timeout=timeout, on_result=on_result)) as items,
             ):
                 for item in items:
                     self._absorb_item(item)
@@ -172,7 +180,7 @@ class GatewayCircuitJob(JobRecord, JobV1):  # type: ignore[misc]
         """
         if self._result is not None and not refresh:
             return self._result
-        self.wait_for_final_state(timeout)
+        self._wait(timeout, None, self._keep_sent_result)
         self._refuse_result()
         with self._lock:  # two threads that ask at once download once
             if self._result is None or refresh:
@@ -412,6 +420,8 @@ class GatewayCircuitJob(JobRecord, JobV1):  # type: ignore[misc]
         return self._decode_circuits(data)
 
     def _read_result(self) -> Result:
+        if (sent := self._take_sent_result()) is not None:
+            return self._to_result(sent)
         if (request := self._small_result_request()) is not None:
             with translated(_translate.job_call(self._result_failed, self.job_id())):
                 reply = self._connection.call(self._connection.jobs.GetJobResult, request, job_id=self.job_id())

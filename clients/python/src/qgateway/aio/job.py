@@ -22,7 +22,7 @@ from qgateway._errors import GatewayCallError
 from qgateway._progress import download_bar
 from qgateway._record import UPDATE_ATTEMPTS, JobRecord
 from qgateway._translate import translated
-from qgateway._watch import WatchTimeout
+from qgateway._watch import OnResult, WatchTimeout
 from qgateway.exceptions import IBMJobInvalidStateError
 from qgateway.properties import BackendProperties
 from qgateway.queue_info import QueueInfo
@@ -113,6 +113,14 @@ class GatewayCircuitJob(JobRecord):
             IBMJobTimeoutError: The job is not final in time.
             IBMJobApiError: The gateway refuses to tell.
         """
+        await self._wait(timeout, callback, None)
+
+    async def _wait(
+        self,
+        timeout: float | None,  # noqa: ASYNC109 - as in `wait_for_final_state`
+        callback: Callable[[str, JobStatus, GatewayCircuitJob], object] | None,
+        on_result: OnResult | None,
+    ) -> None:
         if self._is_final:
             return
         if timeout is not None and timeout <= 0:
@@ -121,7 +129,9 @@ class GatewayCircuitJob(JobRecord):
             return
         try:
             with translated(_translate.job_call("Failed to wait for job", self.job_id())):
-                async with aclosing(watch_job(self._connection, self._record.name, timeout=timeout)) as items:
+                async with aclosing(
+                    watch_job(self._connection, self._record.name, timeout=timeout, on_result=on_result)
+                ) as items:
                     async for item in items:
                         self._absorb_item(item)
                         if callback is not None:
@@ -151,7 +161,7 @@ class GatewayCircuitJob(JobRecord):
         """
         if self._result is not None and not refresh:
             return self._result
-        await self.wait_for_final_state(timeout)
+        await self._wait(timeout, None, self._keep_sent_result)
         self._refuse_result()
         async with self._reading:  # two tasks that ask at once download once
             if self._result is None or refresh:
@@ -362,6 +372,8 @@ class GatewayCircuitJob(JobRecord):
         return reply
 
     async def _read_result(self) -> Result:
+        if (sent := self._take_sent_result()) is not None:
+            return self._to_result(sent)
         if (request := self._small_result_request()) is not None:
             with translated(_translate.job_call(self._result_failed, self.job_id())):
                 reply = await self._connection.call(self._connection.jobs.GetJobResult, request, job_id=self.job_id())

@@ -488,22 +488,28 @@ class WatchJobRequest(_message.Message):
     NAME_FIELD_NUMBER: _builtins.int
     RESUME_TOKEN_FIELD_NUMBER: _builtins.int
     ON_COMPACTED_FIELD_NUMBER: _builtins.int
+    MAX_RESULT_BYTES_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """`jobs/{job}`."""
     resume_token: _builtins.str
     """Token of the last message seen. Every event after it is sent, and nothing before."""
     on_compacted: Global___OnCompacted.ValueType
     """What to do if that history is gone."""
+    max_result_bytes: _builtins.int
+    """Send the result along with the event that tells that the job is DONE, if it has at most so many bytes: it saves a call.
+    Default: 0, never. More than 1 MiB is read as 1 MiB.
+    """
     def __init__(
         self,
         *,
         name: _builtins.str = ...,
         resume_token: _builtins.str = ...,
         on_compacted: Global___OnCompacted.ValueType = ...,
+        max_result_bytes: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name", "on_compacted", b"on_compacted", "resume_token", b"resume_token"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["max_result_bytes", b"max_result_bytes", "name", b"name", "on_compacted", b"on_compacted", "resume_token", b"resume_token"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -518,6 +524,7 @@ class WatchJobResponse(_message.Message):
     EVENT_FIELD_NUMBER: _builtins.int
     HEARTBEAT_FIELD_NUMBER: _builtins.int
     RESUME_TOKEN_FIELD_NUMBER: _builtins.int
+    RESULT_FIELD_NUMBER: _builtins.int
     resume_token: _builtins.str
     """Nothing at or before this token is sent again."""
     @_builtins.property
@@ -528,16 +535,21 @@ class WatchJobResponse(_message.Message):
     def heartbeat(self) -> Global___WatchHeartbeat:
         """A sign of life."""
 
+    @_builtins.property
+    def result(self) -> _result_pb2.JobResult:
+        """The result, where the event tells that the job is DONE and `max_result_bytes` allows it."""
+
     def __init__(
         self,
         *,
         event: _job_pb2.JobEvent | None = ...,
         heartbeat: Global___WatchHeartbeat | None = ...,
         resume_token: _builtins.str = ...,
+        result: _result_pb2.JobResult | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["event", b"event", "heartbeat", b"heartbeat", "update", b"update"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["event", b"event", "heartbeat", b"heartbeat", "result", b"result", "update", b"update"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["event", b"event", "heartbeat", b"heartbeat", "resume_token", b"resume_token", "update", b"update"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["event", b"event", "heartbeat", b"heartbeat", "result", b"result", "resume_token", b"resume_token", "update", b"update"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType_update: _TypeAlias = _typing.Literal["event", "heartbeat"]  # noqa: Y015
     _WhichOneofArgType_update: _TypeAlias = _typing.Literal["update", b"update"]  # noqa: Y015
