@@ -17,7 +17,7 @@ from gateway.domain.errors import (
     Unavailable,
     WorkerFailure,
 )
-from gateway.domain.job import Job, JobFailure, PendingKind, SubmissionState, utc_now
+from gateway.domain.job import Job, JobFailure, PendingKind, utc_now
 from gateway.domain.program import PreparedProgram, ProgramReader
 from gateway.domain.provider import Capability, Provider, ProviderSubmission
 from gateway.engine import transitions
@@ -45,8 +45,30 @@ class Dispatcher:
 
     @property
     def is_immediate(self) -> bool:
-        """Whether a job that comes now is handed over at once, to a provider that runs in the gateway itself."""
+        """Whether a job that comes now goes at once to a provider that runs in the gateway itself: see `begin`."""
         return not self._backlog and Capability.VOLATILE in self._provider.capabilities
+
+    async def begin(self, job: Job, program: PreparedProgram) -> None:
+        """Hand over a job before it is stored, to a provider that runs in the gateway itself.
+
+        What such a provider does ends with the gateway, so nothing is left behind if the job is not stored after all. The
+        caller then calls `abandon`, else `follow`.
+
+        Raises:
+            InvalidArgument: The provider refuses it for good.
+            ResourceExhausted: It takes no more jobs for now.
+            Unavailable: It is away.
+        """
+        await self._provider.submit(_submission(job, program))
+
+    def follow(self, job: Job) -> None:
+        """Follow a job that was begun, now that it is stored."""
+        self._tracker.track(job.provider_job_id, job.id)
+
+    async def abandon(self, job: Job) -> None:
+        """End a job that was begun and could not be stored."""
+        await self._provider.cancel(job.id)
+        await self._provider.forget(job.id)
 
     async def hand_over(self, job: Job, program: PreparedProgram) -> Job:
         """Hand over a job that was just accepted, or let it wait behind those that came before.
@@ -54,15 +76,19 @@ class Dispatcher:
         Raises:
             InvalidArgument: The provider refuses it for good.
         """
-        if self._backlog and job.submission.state is not SubmissionState.ACCEPTED:
+        if self._backlog:
             self.put_back(job.id)
             return job
         try:
             return await self._submit(job, program)
         except (ResourceExhausted, Unavailable) as error:
-            waiting = await self._wait(job, error)
-            self.put_back(job.id)
-            return waiting
+            return await self.postpone(job, error)
+
+    async def postpone(self, job: Job, error: GatewayError) -> Job:
+        """Let a stored job wait that the provider did not take, and tell why."""
+        waiting = await self._wait(job, error)
+        self.put_back(job.id)
+        return waiting
 
     def put_back(self, job_id: str) -> None:
         """Let a stored job wait for its hand-over, behind those that wait already."""
@@ -101,21 +127,11 @@ class Dispatcher:
         return True
 
     async def _submit(self, job: Job, program: PreparedProgram) -> Job:
-        submission = ProviderSubmission(
-            marker=job.id,
-            backend=job.backend,
-            program=program,
-            options=job.options,
-            job_name=f"jobs/{job.id}",
-            tags=job.tags,
-            session=job.session,
-        )
-        update = await self._provider.submit(submission)
-        if job.submission.state is not SubmissionState.ACCEPTED:
-            job = await self._store.change_job(job.id, partial(transitions.accepted, update=update))
-            if job.status.is_final:  # a caller cancelled it while it was on its way
-                await self._provider.cancel(update.provider_job_id)
-        await self._tracker.track(update.provider_job_id, job.id)
+        update = await self._provider.submit(_submission(job, program))
+        job = await self._store.change_job(job.id, partial(transitions.accepted, update=update))
+        if job.status.is_final:  # a caller cancelled it while it was on its way
+            await self._provider.cancel(update.provider_job_id)
+        self._tracker.track(update.provider_job_id, job.id)
         return job
 
     async def _wait(self, job: Job, error: GatewayError) -> Job:
@@ -129,3 +145,15 @@ class Dispatcher:
 
     def _pause(self, seconds: float) -> None:
         self._not_before = asyncio.get_running_loop().time() + seconds
+
+
+def _submission(job: Job, program: PreparedProgram) -> ProviderSubmission:
+    return ProviderSubmission(
+        marker=job.id,
+        backend=job.backend,
+        program=program,
+        options=job.options,
+        job_name=f"jobs/{job.id}",
+        tags=job.tags,
+        session=job.session,
+    )

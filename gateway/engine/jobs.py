@@ -15,9 +15,11 @@ from gateway.domain.backend import BackendProperties
 from gateway.domain.errors import (
     AlreadyExists,
     FailedPrecondition,
+    GatewayError,
     InvalidArgument,
     NotFound,
     Reason,
+    ResourceExhausted,
     Unavailable,
 )
 from gateway.domain.job import (
@@ -93,7 +95,7 @@ class Jobs:
             for name, provider in accounts.providers.items()
         }
         self._tasks: list[asyncio.Task[None]] = []
-        self._handing_over: set[asyncio.Task[Job]] = set()
+        self._accepting: set[asyncio.Task[tuple[Job, bool]]] = set()
         self._stopping = False
 
     async def start(self) -> None:
@@ -113,7 +115,7 @@ class Jobs:
         """Stop working. Jobs stay where they are; the next start takes them up."""
         for task in self._tasks:
             task.cancel()
-        await asyncio.gather(*self._tasks, *self._handing_over, return_exceptions=True)
+        await asyncio.gather(*self._tasks, *self._accepting, return_exceptions=True)
 
     async def submit(self, caller: Caller, request: JobRequest) -> tuple[Job, bool]:
         """Accept a job and hand it over.
@@ -160,18 +162,11 @@ class Jobs:
             steps=(JobStep(JobStatus.INITIALIZING, now),),
             client_version=request.client_version,
         )
-        if self._dispatchers[provider.account].is_immediate:
-            job = transitions.presumed_accepted(job)
-        stored = await self._store.create_job(
-            job, request.program, _audit(caller, "job.submit", job.id, request.request_id)
-        )
-        if stored.id != job.id:
-            return _same_request(stored, request), True
-        # What was accepted is handed over even if the caller goes away meanwhile.
-        handing_over = asyncio.create_task(self._hand_over(caller, stored, program))
-        self._handing_over.add(handing_over)
-        handing_over.add_done_callback(self._handed_over)
-        return await asyncio.shield(handing_over), False
+        # What was begun is brought to its end even if the caller goes away meanwhile.
+        accepting = asyncio.create_task(self._accept(caller, job, program, request))
+        self._accepting.add(accepting)
+        accepting.add_done_callback(self._accepted)
+        return await asyncio.shield(accepting)
 
     async def get(self, caller: Caller, job_id: str) -> Job:
         """Return a job.
@@ -396,18 +391,45 @@ class Jobs:
         """Return how many jobs of an account are not final."""
         return await self._store.count_unfinished(account)
 
-    async def _hand_over(self, caller: Caller, job: Job, program: PreparedProgram) -> Job:
+    async def _accept(
+        self, caller: Caller, job: Job, program: PreparedProgram, request: JobRequest
+    ) -> tuple[Job, bool]:
+        """Store a job and hand it over. Returns it, and whether an earlier request with the same id had made it."""
+        dispatcher = self._dispatchers[job.account]
+        begun, refusal = False, None
+        if dispatcher.is_immediate:
+            try:
+                await dispatcher.begin(job, program)
+            except (ResourceExhausted, Unavailable) as error:
+                refusal = error
+            else:
+                begun, job = True, transitions.presumed_accepted(job)
+        stored = None
         try:
-            return await self._dispatchers[job.account].hand_over(job, program)
+            stored = await self._store.create_job(
+                job, request.program, _audit(caller, "job.submit", job.id, request.request_id)
+            )
+        finally:
+            if begun and (stored is None or stored.id != job.id):
+                await dispatcher.abandon(job)
+        if stored.id != job.id:
+            return _same_request(stored, request), True
+        if begun:
+            dispatcher.follow(stored)
+            return stored, False
+        if refusal is not None:
+            return await dispatcher.postpone(stored, refusal), False
+        try:
+            return await dispatcher.hand_over(stored, program), False
         except InvalidArgument:
             # The caller is told, and nothing is left behind.
             await self._store.delete_job(job.id, lambda _: None, _audit(caller, "job.refused", job.id))
             raise
 
-    def _handed_over(self, task: asyncio.Task[Job]) -> None:
-        self._handing_over.discard(task)
-        if not task.cancelled() and (error := task.exception()) and not isinstance(error, InvalidArgument):
-            _log.error("hand_over_failed", exc_info=error)
+    def _accepted(self, task: asyncio.Task[tuple[Job, bool]]) -> None:
+        self._accepting.discard(task)
+        if not task.cancelled() and (error := task.exception()) and not isinstance(error, GatewayError):
+            _log.error("accepting_failed", exc_info=error)
 
     def _check_revision(self, revision: int) -> None:
         if revision > self._hub.last_revision:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
+from collections.abc import Sequence
 from functools import partial
 
 import structlog
@@ -31,19 +32,30 @@ class Tracker:
         self._jobs: dict[str, str] = {}
         self._early: OrderedDict[str, list[ProviderUpdate]] = OrderedDict()
         self._applying = asyncio.Lock()
+        self._catching_up: set[asyncio.Task[None]] = set()
 
-    async def track(self, provider_job_id: str, job_id: str) -> None:
-        """Follow a job from now on. News that came before the hand-over returned is not lost."""
+    def track(self, provider_job_id: str, job_id: str) -> None:
+        """Follow a job from now on. News that came before this is not lost."""
         self._jobs[provider_job_id] = job_id
-        for update in self._early.pop(provider_job_id, ()):
-            await self.apply(update)
+        if early := self._early.pop(provider_job_id, None):
+            catching_up = asyncio.create_task(self._apply_all(early))
+            self._catching_up.add(catching_up)
+            catching_up.add_done_callback(self._catching_up.discard)
 
     async def run(self) -> None:
         """Follow the provider's updates until cancelled."""
-        async for update in self._provider.updates():
-            if update.provider_job_id not in self._jobs:
-                self._keep(update)
-                continue
+        try:
+            async for update in self._provider.updates():
+                if update.provider_job_id in self._jobs:
+                    await self._apply_all([update])
+                else:
+                    self._keep(update)
+        finally:
+            for catching_up in self._catching_up:
+                catching_up.cancel()
+
+    async def _apply_all(self, updates: Sequence[ProviderUpdate]) -> None:
+        for update in updates:
             try:
                 await self.apply(update)
             except Exception:  # noqa: BLE001

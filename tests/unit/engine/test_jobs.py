@@ -5,17 +5,19 @@ from pathlib import Path
 
 import pytest
 
+from gateway.domain.access import AuditEntry
 from gateway.domain.errors import (
     Aborted,
     AlreadyExists,
     FailedPrecondition,
+    Internal,
     InvalidArgument,
     NotFound,
     Reason,
     ResourceExhausted,
     Unavailable,
 )
-from gateway.domain.job import EventType, JobEvent, JobFailure, JobStatus, PendingKind, SubmissionState
+from gateway.domain.job import EventType, Job, JobEvent, JobFailure, JobStatus, PendingKind, SubmissionState
 from gateway.domain.query import JobFilter
 from gateway.engine.transitions import etag
 from tests.support.scripted_provider import ScriptedProvider
@@ -110,8 +112,36 @@ async def test_a_repeated_request_id_gives_the_first_job(engine: Engine) -> None
 
 async def test_racing_requests_with_one_id_make_one_job(engine: Engine) -> None:
     jobs = await asyncio.gather(*(engine.submit(request_id="race") for _ in range(30)))
-    assert len({job.id for job in jobs}) == 1
-    assert len(engine.provider.submitted) == 1
+    (job_id,) = {job.id for job in jobs}
+    begun = [submission.marker for submission in engine.provider.submitted]
+    assert sorted(begun) == sorted([job_id, *engine.provider.cancelled])
+    engine.provider.tell(job_id, JobStatus.DONE)
+    await engine.status(jobs[0], JobStatus.DONE)
+
+
+async def test_a_job_that_cannot_be_stored_does_not_run(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def full(*_: object) -> Job:
+        raise Internal("The disk is full.")
+
+    monkeypatch.setattr(engine.store, "create_job", full)
+    with pytest.raises(Internal):
+        await engine.submit()
+    assert engine.provider.cancelled == [submission.marker for submission in engine.provider.submitted]
+
+
+async def test_news_that_comes_before_the_job_is_stored_is_not_lost(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    create_job = engine.store.create_job
+
+    async def slow(job: Job, program: bytes, audit: AuditEntry) -> Job:
+        engine.provider.tell(job.id, JobStatus.DONE)
+        await until(lambda: job.id in engine.jobs._trackers["scripted"]._early)
+        return await create_job(job, program, audit)
+
+    monkeypatch.setattr(engine.store, "create_job", slow)
+    job = await engine.submit()
+    await engine.status(job, JobStatus.DONE)
 
 
 async def test_a_job_that_the_provider_refuses_is_an_error_and_leaves_nothing_behind(engine: Engine) -> None:
