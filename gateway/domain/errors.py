@@ -51,6 +51,8 @@ class Reason(StrEnum):
     """No such backend."""
     ACCOUNT_NOT_FOUND = "ACCOUNT_NOT_FOUND"
     """No such account."""
+    SESSION_NOT_FOUND = "SESSION_NOT_FOUND"
+    """No such session."""
     REQUEST_ID_REUSED = "REQUEST_ID_REUSED"
     """The request id was used for a different request."""
     JOB_FINAL = "JOB_FINAL"

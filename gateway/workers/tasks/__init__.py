@@ -11,6 +11,8 @@ TASKS = {
     "select_result": "gateway.workers.tasks.results:select_result",
     "describe_devices": "gateway.workers.tasks.simulation:describe_devices",
     "simulate": "gateway.workers.tasks.simulation:simulate",
+    "ibm_encode": "gateway.workers.tasks.ibm_payloads:ibm_encode",
+    "ibm_decode": "gateway.workers.tasks.ibm_results:ibm_decode",
     "warm_up_simulation": "gateway.workers.tasks.simulation:warm_up",
 }
 """Name of each task, and the function that does it."""

@@ -27,8 +27,7 @@ def pack_registers(circuit: QuantumCircuit, outcomes: Sequence[str]) -> list[res
         outcomes: The classical bits of each shot as a hexadecimal number whose bit 0 is bit 0 of the circuit. It may have
             more bits than the circuit; they are left out.
     """
-    registers = _registers(circuit)
-    gapless = list(chain.from_iterable(bits for _, bits in registers)) == list(range(circuit.num_clbits))
+    registers, gapless = registers_of(circuit)
     table, shots = _distinct(outcomes, circuit.num_clbits)
     bits = np.unpackbits(table, axis=1, bitorder="little")
     return [
@@ -36,7 +35,7 @@ def pack_registers(circuit: QuantumCircuit, outcomes: Sequence[str]) -> list[res
             register_name=name,
             size=len(places),
             clbits=[] if gapless else places,
-            bits=result_pb2.PackedBits(data=_pack(bits[:, places])[shots].tobytes()),
+            bits=result_pb2.PackedBits(data=pack_bits(bits[:, places])[shots].tobytes()),
         )
         for name, places in registers
     ]
@@ -98,12 +97,16 @@ def count_outcomes(experiment: result_pb2.ExperimentResult) -> Mapping[str, int]
     return counted
 
 
-def _registers(circuit: QuantumCircuit) -> list[tuple[str, list[int]]]:
-    """Return name and bits of each classical register, then of the bits that are in none."""
+def registers_of(circuit: QuantumCircuit) -> tuple[list[tuple[str, list[int]]], bool]:
+    """Return name and bits of each classical register, then of the bits that are in none, and whether there are no gaps.
+
+    Without gaps, the bits of all registers one after the other are the bits of the circuit in their order.
+    """
     registers = [(register.name, [circuit.find_bit(bit).index for bit in register]) for register in circuit.cregs]
     named = set(chain.from_iterable(bits for _, bits in registers))
-    loose = [bit for bit in range(circuit.num_clbits) if bit not in named]
-    return [*registers, ("", loose)] if loose else registers
+    if loose := [bit for bit in range(circuit.num_clbits) if bit not in named]:
+        registers.append(("", loose))
+    return registers, list(chain.from_iterable(bits for _, bits in registers)) == list(range(circuit.num_clbits))
 
 
 def _distinct(outcomes: Sequence[str], num_bits: int) -> tuple[Rows, npt.NDArray[np.intp]]:
@@ -118,7 +121,7 @@ def _distinct(outcomes: Sequence[str], num_bits: int) -> tuple[Rows, npt.NDArray
     return np.frombuffer(table, np.uint8).reshape(len(rows), width), shots
 
 
-def _pack(bits: Rows) -> Rows:
+def pack_bits(bits: Rows) -> Rows:
     """Return columns of bits, bit 0 first, as big-endian rows padded with zeros on the left."""
     return np.packbits(bits, axis=1, bitorder="little")[:, ::-1]
 

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack
 from typing import Any
 
 import pytest
+from qgateway.v1 import result_pb2
 
 from gateway.credentials.sources import SecretSource
 from gateway.credentials.token_cache import TokenCache
+from gateway.domain.backend import Backend
+from gateway.domain.job import JobStatus, RunOptions
+from gateway.domain.program import PreparedProgram
+from gateway.domain.provider import ProviderSubmission, ProviderUpdate
 from gateway.domain.secret import Secret
-from gateway.providers.ibm import HealthRecord, IamExchange, IbmSettings
+from gateway.providers.ibm import CircuitFormat, CircuitProgram, HealthRecord, IamExchange, IbmProvider, IbmSettings
 from gateway.providers.ibm.client import IbmClient
+from gateway.workers import WorkerIbmPayloads, WorkerPool, WorkerProgramReader
 from tests.emulators.ibm_quantum.process import EmulatorProcess
 from tests.emulators.ibm_quantum.remote import EmulatorControl
 
@@ -81,6 +88,8 @@ async def new_account(emulator: EmulatorProcess, closing: AsyncExitStack) -> Cal
             "use_environment": False,
             "backoff": 0.01,
             **changes,
+            "program": CircuitProgram(changes.get("program", "executor")),
+            "circuit_format": CircuitFormat(changes.get("circuit_format", "qpy17")),
         }
         account = Account(IbmSettings(**fields), emulator.url, key or emulator.api_key(name))
         closing.push_async_callback(account.close)
@@ -105,3 +114,79 @@ async def new_client(new_account: Callable[..., Account], closing: AsyncExitStac
 @pytest.fixture
 async def client(new_client: Callable[..., IbmClient]) -> IbmClient:
     return new_client()
+
+
+@pytest.fixture(scope="session")
+async def pool() -> AsyncIterator[WorkerPool]:
+    pool = WorkerPool(size=1, warm_up="warm_up_programs")
+    yield pool
+    await pool.close()
+
+
+class Bench:
+    """A provider, and programs for it.
+
+    Args:
+        account: Whose provider it is.
+        pool: Reads and writes circuits.
+    """
+
+    def __init__(self, account: Account, pool: WorkerPool) -> None:
+        self.account = account
+        self.provider = IbmProvider(account.settings, account.tokens, WorkerIbmPayloads(pool), account.health)
+        self._reader = WorkerProgramReader(pool)
+
+    async def backend(self, name: str = "ibm_alder") -> Backend:
+        return await self.provider.backend(name)
+
+    async def prepare(self, program: bytes, options: RunOptions, backend: str = "ibm_alder") -> PreparedProgram:
+        return await self._reader.prepare(program, await self.backend(backend), options)
+
+    async def submission(
+        self, program: bytes, options: RunOptions | None = None, *, marker: str = "m1", **fields: Any
+    ) -> ProviderSubmission:
+        options = options or RunOptions(shots=16, transpile=1)
+        backend = fields.pop("backend", "ibm_alder")
+        prepared = await self.prepare(program, options, backend)
+        return ProviderSubmission(marker, backend, prepared, options, f"jobs/{marker}", **fields)
+
+    async def submit(self, program: bytes, options: RunOptions | None = None, **fields: Any) -> str:
+        """Submit a program and return the provider's id of the job."""
+        update = await self.provider.submit(await self.submission(program, options, **fields))
+        return update.provider_job_id
+
+    async def state(self, job_id: str) -> ProviderUpdate:
+        (update,) = await self.provider.poll((job_id,))
+        return update
+
+    async def ended(self, job_id: str) -> ProviderUpdate:
+        async with asyncio.timeout(30):
+            while not (update := await self.state(job_id)).status.is_final:
+                await asyncio.sleep(0.02)
+        return update
+
+    async def result(self, program: bytes, options: RunOptions | None = None, **fields: Any) -> result_pb2.JobResult:
+        """Run a program and return its result."""
+        job_id = await self.submit(program, options, **fields)
+        update = await self.ended(job_id)
+        assert update.status is JobStatus.DONE, update.failure
+        return result_pb2.JobResult.FromString(await self.provider.fetch_result(job_id))
+
+
+@pytest.fixture
+async def new_bench(
+    new_account: Callable[..., Account], pool: WorkerPool, closing: AsyncExitStack
+) -> Callable[..., Bench]:
+    """Makes benches over accounts of their own."""
+
+    def make(**changes: Any) -> Bench:
+        bench = Bench(new_account(**changes), pool)
+        closing.push_async_callback(bench.provider.close)
+        return bench
+
+    return make
+
+
+@pytest.fixture
+async def bench(new_bench: Callable[..., Bench]) -> Bench:
+    return new_bench()

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import heapq
+import itertools
+import os
 import random
 import threading
 import time
@@ -61,52 +64,97 @@ def silent_stream(seconds: float, *, job_id: str, target: str) -> GatewayCallErr
 
 
 class Watchdog:
-    """Calls a function from a thread of its own when a moment passes before it is disarmed.
+    """Calls a function from another thread when a moment passes before it is disarmed.
 
-    Reading a stream blocks without a time limit; cancelling the call from another thread is what ends it.
+    Reading a stream blocks without a time limit; cancelling the call from another thread is what ends it. All dogs of a
+    process share one thread.
 
     Args:
-        bite: What to call. It is called at most once for each time the dog is armed.
+        bite: What to call. It is called at most once for each time the dog is armed, and must be quick.
     """
 
     def __init__(self, bite: Callable[[], object]) -> None:
-        self._bite = bite
-        self._moment: float | None = None
-        self._stopped = False
-        self._changed = threading.Condition()
+        self._bite: Callable[[], object] | None = bite
+        self._keeper = _keeper()
+        self.moment: float | None = None
+        """When to bite; None: not armed."""
+        self.looked_at: float | None = None
+        """When the keeper will look at it next; None: not at all."""
         self.has_bitten = False
         """True once the function was called."""
-        self._thread = threading.Thread(target=self._run, name="qgateway-watchdog", daemon=True)
 
     def arm(self, moment: float) -> None:
         """Set the moment, on the clock of `time.monotonic`."""
-        with self._changed:
-            self._moment = moment
-            self._changed.notify()
+        self._keeper.watch(self, moment)
 
     def disarm(self) -> None:
         """Forget the moment."""
-        with self._changed:
-            self._moment = None
+        self.moment = None
 
-    def _run(self) -> None:
-        with self._changed:
-            while not self._stopped:
-                left = None if self._moment is None else self._moment - time.monotonic()
-                if left is not None and left <= 0:
-                    self._moment = None
-                    self.has_bitten = True
-                    self._bite()
-                else:
-                    self._changed.wait(left)
+    def bite(self) -> None:
+        """Call the function."""
+        self.moment = None
+        if (bite := self._bite) is not None:
+            self.has_bitten = True
+            bite()
 
     def __enter__(self) -> Self:
-        self._thread.start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
+        self.moment = None
+        self._bite = None  # the keeper may hold the dog for a while, and must not hold what it guarded
+
+
+class _Keeper:
+    """The thread that looks after all watchdogs of a process. It is started with the first, and ends with the process."""
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition()
+        self._watched: list[tuple[float, int, Watchdog]] = []
+        self._numbers = itertools.count()
+        threading.Thread(target=self._run, name="qgateway-watchdog", daemon=True).start()
+
+    def watch(self, dog: Watchdog, moment: float) -> None:
         with self._changed:
-            self._stopped = True
-            self._changed.notify()
+            dog.moment = moment
+            # A dog that is looked at too early is looked at again: one entry serves for most of its moments.
+            if dog.looked_at is None or moment < dog.looked_at:
+                self._put(dog, moment)
+                if self._watched[0][2] is dog:
+                    self._changed.notify()
+
+    def _put(self, dog: Watchdog, moment: float) -> None:
+        dog.looked_at = moment
+        heapq.heappush(self._watched, (moment, next(self._numbers), dog))
+
+    def _run(self) -> None:
+        while True:
+            with self._changed:
+                while not self._watched or (left := self._watched[0][0] - time.monotonic()) > 0:
+                    self._changed.wait(left if self._watched else None)
+                looked_at, _, dog = heapq.heappop(self._watched)
+                if looked_at != dog.looked_at:  # an earlier look has taken the place of this one
+                    continue
+                dog.looked_at = None
+                moment = dog.moment
+                if moment is not None and moment > time.monotonic():
+                    self._put(dog, moment)
+                    continue
+            if moment is not None:
+                dog.bite()
+
+
+_keepers: dict[int, _Keeper] = {}
+"""By process id: a thread does not survive a fork."""
+_keepers_lock = threading.Lock()
+
+
+def _keeper() -> _Keeper:
+    process = os.getpid()
+    with _keepers_lock:
+        if process not in _keepers:
+            _keepers[process] = _Keeper()
+        return _keepers[process]
