@@ -1,0 +1,463 @@
+"""The provider: an instance of IBM Quantum in the terms of `gateway.domain.provider.Provider`."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterable
+from contextlib import suppress
+from dataclasses import replace
+from datetime import datetime
+
+import orjson
+from qgateway.v1 import program_pb2
+
+from gateway.domain.backend import Backend, BackendProperties, BackendStatus
+from gateway.domain.errors import (
+    FailedPrecondition,
+    GatewayError,
+    NotFound,
+    Reason,
+    Unavailable,
+)
+from gateway.domain.job import JobFailure, JobStatus, ProgramKind, RunOptions, SchedulingMode, utc_now
+from gateway.domain.provider import (
+    AccountHealth,
+    AccountUsage,
+    Capability,
+    ProviderJob,
+    ProviderJobQuery,
+    ProviderMetrics,
+    ProviderSession,
+    ProviderSubmission,
+    ProviderUpdate,
+    QueuePlace,
+)
+from gateway.domain.secret import TokenSource
+from gateway.providers.ibm import states, wire
+from gateway.providers.ibm.backends import properties_of
+from gateway.providers.ibm.bodies import in_utc, listing, new_job, raw_program
+from gateway.providers.ibm.catalogue import Catalogue
+from gateway.providers.ibm.client import PAGE_SIZE, IbmClient
+from gateway.providers.ibm.health import HealthRecord
+from gateway.providers.ibm.options import check_options
+from gateway.providers.ibm.payloads import Payloads
+from gateway.providers.ibm.settings import IbmSettings
+from gateway.providers.ibm.shelf import Shelf
+from gateway.providers.ibm.tags import hidden, marker_of, marker_tag, visible
+
+_FEW = 2
+"""Up to so many jobs are looked up one by one: a listing would cost no less."""
+_RETRY_SECONDS = 5.0
+_KEPT_RESULTS = 16
+_KEPT_JOBS = 1000
+
+
+class IbmProvider:
+    """One instance of the service. See `gateway.domain.provider.Provider`.
+
+    A job bears two hidden tags: its marker, and one that is common to all jobs of the gateway.
+
+    Args:
+        settings: Where the instance is, and limits.
+        tokens: Where tokens come from. Whoever made it starts and closes it.
+        payloads: Writes circuits and reads results.
+        health: How the account is; the same record that is told of the credentials.
+    """
+
+    def __init__(self, settings: IbmSettings, tokens: TokenSource, payloads: Payloads, health: HealthRecord) -> None:
+        self._settings = settings
+        self._payloads = payloads
+        self._health = health
+        self._client = IbmClient(settings, tokens, health)
+        self._catalogue = Catalogue(self._client, settings)
+        # Results may be given out once only: what was read is kept until the engine has stored it.
+        self._results: Shelf[bytes] = Shelf(_KEPT_RESULTS)
+        self._ended: Shelf[wire.JobDocument] = Shelf(_KEPT_JOBS)
+        self._first_look: asyncio.Task[None] | None = None
+
+    @property
+    def account(self) -> str:
+        """Name of the account."""
+        return self._settings.account
+
+    @property
+    def kind(self) -> str:
+        """Kind of provider."""
+        return "ibm"
+
+    @property
+    def description(self) -> str:
+        """What the account is for, for people."""
+        return self._settings.description
+
+    @property
+    def capabilities(self) -> frozenset[Capability]:
+        """It runs programs of its own definition, and has sessions."""
+        return frozenset({Capability.RAW_PROGRAMS, Capability.SESSIONS})
+
+    async def start(self) -> None:
+        """Begin to learn about the backends, so that the first caller need not wait for that."""
+        self._first_look = asyncio.create_task(self._look())
+
+    async def close(self) -> None:
+        """Begin no more calls. Work upstream goes on."""
+        if self._first_look is not None:
+            self._first_look.cancel()
+            await asyncio.wait([self._first_look])
+        self._client.close()
+
+    def health(self) -> AccountHealth:
+        """Return how the account is: what its credentials and its last call say."""
+        return self._health.current()
+
+    # --- Backends -----------------------------------------------------------------------------------------------------------
+
+    async def backends(self) -> tuple[Backend, ...]:
+        """Return all backends."""
+        return await self._catalogue.backends()
+
+    async def backend(self, name: str) -> Backend:
+        """Return one backend.
+
+        Raises:
+            NotFound: There is none of that name.
+        """
+        return await self._catalogue.backend(name)
+
+    async def backend_status(self, name: str) -> BackendStatus:
+        """Return whether a backend takes jobs, and how many wait: some seconds old at most.
+
+        Raises:
+            NotFound: There is none of that name.
+        """
+        return await self._catalogue.status(name)
+
+    async def properties(self, name: str, at: datetime | None) -> BackendProperties | None:
+        """Return the last calibration before a time (None: now), or None where there is none.
+
+        Raises:
+            NotFound: There is no backend of that name.
+        """
+        try:
+            properties = await self._client.properties(name, in_utc(at) if at is not None else "")
+        except NotFound:
+            raise NotFound.backend(name) from None
+        return properties_of(name, properties) if properties is not None else None
+
+    def check_options(self, backend: Backend, options: RunOptions) -> None:
+        """Refuse what the backend cannot do.
+
+        Raises:
+            InvalidArgument: Names each option, as `options.NAME`.
+        """
+        check_options(backend, options)
+
+    async def usage(self) -> AccountUsage:
+        """Return what the account has used of its QPU time."""
+        usage = await self._client.usage()
+        limit = usage.usage_limit_seconds if usage.usage_limit_seconds is not None else usage.usage_allocation_seconds
+        return AccountUsage(
+            consumed_seconds=usage.usage_consumed_seconds,
+            limit_seconds=limit,
+            limit_reached=usage.usage_limit_reached,
+            period_start=usage.usage_period.start_time,
+            period_end=usage.usage_period.end_time,
+        )
+
+    # --- Jobs ---------------------------------------------------------------------------------------------------------------
+
+    async def submit(self, submission: ProviderSubmission) -> ProviderUpdate:
+        """Send a job, once.
+
+        A caller that is cancelled meanwhile does not hear whether the job was taken: `find` tells.
+
+        Raises:
+            InvalidArgument: The provider refuses the job for good.
+            NotFound: It has no such backend.
+            FailedPrecondition: The backend takes no jobs now.
+            PermissionDenied: The account may not use its instance.
+            ResourceExhausted: A limit is reached; `retry_after` says when to try again.
+            Unavailable: The provider cannot be reached, and does not have the job.
+            SubmissionInDoubt: Whether it has the job is not known; `find` tells in time.
+        """
+        if submission.program.summary.kind is ProgramKind.RAW:
+            program, parameters = await asyncio.to_thread(raw_program, submission.program.circuits)
+        else:
+            program = self._settings.program.value
+            parameters = await self._payloads.encode(
+                submission, program=program, circuit_format=self._settings.circuit_format.value
+            )
+        body = new_job(submission, program, parameters, self._settings.common_tag)
+        submitted = await self._client.submit(body, submission.backend)
+        return ProviderUpdate(submitted.id, JobStatus.QUEUED, "Queued", utc_now())
+
+    async def find(self, marker: str) -> tuple[str, ...]:
+        """Return the ids of the jobs that bear a marker, oldest first."""
+        tag = marker_tag(marker)
+        page = await self._client.jobs([("tags", tag), ("sort", "ASC"), ("limit", str(PAGE_SIZE))])
+        return tuple(job.id for job in page.jobs if tag in job.tags)
+
+    async def poll(self, provider_job_ids: tuple[str, ...]) -> tuple[ProviderUpdate, ...]:
+        """Return what is known of some jobs.
+
+        One listing tells of all that are pending, in pages of 200; those that it does not show are looked up. News of the end of a
+        job comes with the times of its steps. A job that the provider does not know is left out.
+        """
+        listed = await self._pending() if len(provider_job_ids) > _FEW else {}
+        wanted = dict.fromkeys(provider_job_ids)
+        found = await asyncio.gather(*(self._look_up(job_id) for job_id in wanted if job_id not in listed))
+        return (
+            *(states.update_of(listed[job_id]) for job_id in wanted if job_id in listed),
+            *(update for update in found if update is not None),
+        )
+
+    async def updates(self) -> AsyncIterator[ProviderUpdate]:
+        """Yield nothing: this provider is polled."""
+        nothing: tuple[ProviderUpdate, ...] = ()
+        for update in nothing:
+            yield update
+
+    async def fetch_result(self, provider_job_id: str) -> bytes:
+        """Return the result of a DONE job as a serialised `qgateway.v1.JobResult`.
+
+        It is read from the provider once, and kept until `forget`.
+
+        Raises:
+            NotFound: The provider has no such job, or no result of it any more.
+            FailedPrecondition: The job is not DONE.
+            Unavailable: The result cannot be read now.
+        """
+        job = self._ended.get(provider_job_id) or await self._client.job(provider_job_id)
+        if states.status_of(job) is not JobStatus.DONE:
+            raise FailedPrecondition(
+                f"The job is {job.state.status}, so there is no result to fetch.", reason=Reason.RESULT_NOT_READY
+            )
+        results = self._results.get(provider_job_id) or await self._read_results(provider_job_id)
+        decoded = await self._payloads.decode(
+            results,
+            program=job.program.id,
+            job=_job_name(job.tags),
+            backend=job.backend,
+            backend_version=await self._version(job.backend),
+            status=job.state.status,
+        )
+        if decoded is None:
+            self._results.drop(provider_job_id)
+            raise Unavailable(
+                f"What the provider of account {self.account!r} sent is no result. The gateway asks again by itself.",
+                metadata={"account": self.account},
+                retry_after=_RETRY_SECONDS,
+            )
+        return decoded
+
+    async def fetch_program(self, provider_job_id: str) -> bytes:
+        """Return the program of a job, also of one that the gateway did not submit, as a serialised `qgateway.v1.Program`.
+
+        Raises:
+            NotFound: There is no such job, or it is private.
+        """
+        job = await self._client.program(provider_job_id)
+        if job.params is None:
+            raise NotFound("The provider does not give out the program of a private job.")
+        raw = program_pb2.RawProgram(program_id=job.program.id, parameters=orjson.dumps(job.params))
+        return program_pb2.Program(raw=raw).SerializeToString()
+
+    async def forget(self, provider_job_id: str) -> None:
+        """Release what is kept in memory of a final job whose result is stored."""
+        self._results.drop(provider_job_id)
+        self._ended.drop(provider_job_id)
+
+    async def queue_place(self, provider_job_id: str) -> QueuePlace | None:
+        """Return a job's place in the queue, or None if the provider does not tell."""
+        try:
+            return states.place_of(await self._client.metrics(provider_job_id))
+        except NotFound:
+            return None
+
+    async def metrics(self, provider_job_id: str) -> ProviderMetrics:
+        """Return what else is known of a job. Empty for an unknown id."""
+        try:
+            return states.metrics_of(await self._client.metrics(provider_job_id))
+        except NotFound:
+            return ProviderMetrics()
+
+    async def logs(self, provider_job_id: str) -> str:
+        """Return the log of a job; empty if there is none."""
+        return await self._client.logs(provider_job_id)
+
+    async def cancel(self, provider_job_id: str) -> ProviderUpdate:
+        """Cancel a job, and return what the provider says of it after that. A final job stays as it is.
+
+        Raises:
+            NotFound: There is no such job.
+        """
+        with suppress(FailedPrecondition):
+            await self._client.cancel(provider_job_id)
+        update = await self._look_up(provider_job_id)
+        if update is None:
+            raise NotFound("The provider does not know the job any more.")
+        if update.status is JobStatus.CANCELLED:
+            return replace(update, failure=JobFailure(Reason.CANCELLED_BY_CALLER, "A caller cancelled the job."))
+        return update
+
+    async def set_tags(self, provider_job_id: str, tags: tuple[str, ...]) -> None:
+        """Replace the tags of a job that callers see; the hidden ones stay.
+
+        Raises:
+            NotFound: There is no such job.
+        """
+        common = self._settings.common_tag
+        before = (await self._client.job(provider_job_id)).tags
+        await self._client.set_tags(provider_job_id, [*hidden(before, common), *visible(tags, common)])
+
+    async def delete(self, provider_job_id: str) -> None:
+        """Delete a final job at the provider. An unknown one is gone already.
+
+        Raises:
+            InvalidArgument: It is not final.
+        """
+        with suppress(NotFound):
+            await self._client.delete(provider_job_id)
+
+    async def job(self, provider_job_id: str) -> ProviderJob:
+        """Return a job, whoever submitted it.
+
+        Raises:
+            NotFound: There is no such job.
+        """
+        return states.job_of(await self._client.job(provider_job_id), self._settings.common_tag)
+
+    async def list_jobs(self, query: ProviderJobQuery) -> tuple[ProviderJob, ...]:
+        """Return a page of the account's jobs, whoever submitted them, newest first."""
+        page = await self._client.jobs(listing(query))
+        return tuple(states.job_of(job, self._settings.common_tag) for job in page.jobs)
+
+    # --- Sessions -----------------------------------------------------------------------------------------------------------
+
+    async def open_session(self, backend: str, mode: SchedulingMode, max_seconds: int | None = None) -> ProviderSession:
+        """Open a session or a batch.
+
+        Args:
+            backend: Where its jobs run.
+            mode: SESSION or BATCH.
+            max_seconds: Longest time that it may last; None: the provider's default.
+        """
+        kind = "batch" if mode is SchedulingMode.BATCH else "dedicated"
+        return states.session_of(await self._client.open_session(kind, backend, max_seconds))
+
+    async def session(self, session_id: str) -> ProviderSession:
+        """Return a session.
+
+        Raises:
+            NotFound: There is none of that id.
+        """
+        try:
+            return states.session_of(await self._client.session(session_id))
+        except NotFound:
+            raise _no_session(session_id) from None
+
+    async def close_session(self, session_id: str) -> ProviderSession:
+        """Let a session take no more jobs; those that it has still run.
+
+        Raises:
+            NotFound: There is none of that id.
+        """
+        try:
+            await self._client.close_session(session_id)
+        except NotFound:
+            raise _no_session(session_id) from None
+        return await self.session(session_id)
+
+    async def cancel_session(self, session_id: str) -> ProviderSession:
+        """End a session at once; the provider cancels its jobs.
+
+        Raises:
+            NotFound: There is none of that id.
+        """
+        try:
+            await self._client.cancel_session(session_id)
+        except NotFound:
+            raise _no_session(session_id) from None
+        return await self.session(session_id)
+
+    # --- Helpers ------------------------------------------------------------------------------------------------------------
+
+    async def _look(self) -> None:
+        with suppress(GatewayError):  # the account's health tells of it, and the next caller tries again
+            await self._catalogue.backends()
+
+    async def _pending(self) -> dict[str, wire.JobDocument]:
+        """Return all pending jobs of the gateway, oldest first, so that new ones do not move the pages."""
+        found: dict[str, wire.JobDocument] = {}
+        offset = 0
+        while True:
+            page = await self._client.jobs(
+                [
+                    ("tags", self._settings.common_tag),
+                    ("pending", "true"),
+                    ("sort", "ASC"),
+                    ("limit", str(PAGE_SIZE)),
+                    ("offset", str(offset)),
+                ]
+            )
+            found.update((job.id, job) for job in page.jobs)
+            offset += len(page.jobs)
+            if not page.jobs or offset >= page.count:
+                return found
+
+    async def _look_up(self, provider_job_id: str) -> ProviderUpdate | None:
+        try:
+            job = await self._client.job(provider_job_id)
+        except NotFound:
+            return None
+        status = states.status_of(job)
+        if not status.is_final:
+            return states.update_of(job)
+        self._ended.put(provider_job_id, job)
+        metrics = None
+        with suppress(GatewayError):  # nice to have: the end of the job is news without them
+            metrics = await self._client.metrics(provider_job_id)
+        return states.update_of(job, metrics, await self._error_text(job, status))
+
+    async def _error_text(self, job: wire.JobDocument, status: JobStatus) -> str:
+        """Return what a failed job wrote, if the provider gives no other reason."""
+        if status is not JobStatus.ERROR or job.state.reason:
+            return ""
+        with suppress(GatewayError):
+            return (await self._client.results(job.id)).decode(errors="replace")
+        return ""
+
+    async def _read_results(self, provider_job_id: str) -> bytes:
+        try:
+            results = await self._client.results(provider_job_id)
+        except NotFound as error:
+            raise NotFound(
+                "The provider has no result of the job any more.", reason=Reason.RESULT_ABSENT, metadata=error.metadata
+            ) from None
+        if not results:
+            raise Unavailable(
+                "The provider has the job as completed, and no result of it yet. The gateway asks again by itself.",
+                retry_after=_RETRY_SECONDS,
+            )
+        self._results.put(provider_job_id, results)
+        return results
+
+    async def _version(self, backend: str) -> str:
+        """Return the version of a backend; empty if it is gone or cannot be read now."""
+        with suppress(GatewayError):
+            return (await self._catalogue.backend(backend)).version
+        return ""
+
+
+def _job_name(tags: Iterable[str]) -> str:
+    """Return the resource name of the job that bears some tags: its marker is its id. Empty if it is not the gateway's."""
+    marker = marker_of(tags)
+    return f"jobs/{marker}" if marker else ""
+
+
+def _no_session(session_id: str) -> NotFound:
+    return NotFound(
+        f"The provider has no session {session_id!r}.",
+        reason=Reason.SESSION_NOT_FOUND,
+        metadata={"session": session_id},
+    )
