@@ -81,6 +81,8 @@ class Backend:
     meas_levels: tuple[int, ...] = (2,)
     memory: bool = True
     dynamic_circuits: bool = True
+    raw_programs: bool = False
+    """Whether it runs programs of the provider's own definition too."""
     run_options: tuple[str, ...] = ()
     """Names of the run options that are understood."""
     online_at: datetime | None = None

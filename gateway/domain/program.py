@@ -20,7 +20,8 @@ class PreparedProgram:
 
     summary: ProgramSummary
     circuits: bytes
-    """The experiments in a form that only workers read (QPY of bound circuits, in the order of the results)."""
+    """The experiments in a form that only workers read (QPY of bound circuits, in the order of the results); of a RAW program the
+    serialised `qgateway.v1.RawProgram`, which only its provider reads."""
     dynamic: bool
     """Whether any circuit has control flow."""
 

@@ -66,6 +66,7 @@ def backend_of(
         meas_levels=configuration.meas_levels or (_CLASSIFIED,),
         memory=configuration.memory,
         dynamic_circuits=not _CONTROL_FLOW.isdisjoint(supported),
+        raw_programs=True,
         run_options=RUN_OPTIONS,
         online_at=configuration.online_date,
         processor_type={name: str(value) for name, value in configuration.processor_type.items()},

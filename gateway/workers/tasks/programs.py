@@ -45,7 +45,7 @@ def prepare(header: dict[str, Any], blobs: tuple[bytes, ...]) -> tuple[dict[str,
         blobs: Serialised `qgateway.v1.Program`; the backend as JSON.
 
     Returns:
-        What `gateway.domain.program.PreparedProgram` says of the program, and the experiments as QPY.
+        What `gateway.domain.program.PreparedProgram` says of the program, and the experiments as QPY; of a raw program, itself.
 
     Raises:
         InvalidArgument: Something is wrong with the program.
@@ -56,6 +56,8 @@ def prepare(header: dict[str, Any], blobs: tuple[bytes, ...]) -> tuple[dict[str,
     except DecodeError as error:
         raise refuse("program", "the bytes are not a qgateway.v1.Program") from error
     target = machine(description)
+    if program.HasField("raw") and target.backend.raw_programs:
+        return _passed_through(program.raw, serialised)
     violations = Violations()
     sources = _read(program, target.backend.max_circuits, violations)
     violations.raise_if_any()
@@ -82,6 +84,18 @@ def prepare(header: dict[str, Any], blobs: tuple[bytes, ...]) -> tuple[dict[str,
         "num_qubits": max(source.circuit.num_qubits for source in sources),
         "dynamic": any(source.circuit.has_control_flow_op() for source in sources),
     }, (circuits,)
+
+
+def _passed_through(program: program_pb2.RawProgram, serialised: bytes) -> tuple[dict[str, Any], tuple[bytes, ...]]:
+    """Return a program of the provider's own definition, which only the provider reads."""
+    return {
+        "kind": ProgramKind.RAW.value,
+        "circuit_count": 0,
+        "size_bytes": len(serialised),
+        "sha256": hashlib.sha256(serialised).hexdigest(),
+        "num_qubits": 0,
+        "dynamic": False,
+    }, (program.SerializeToString(),)
 
 
 def warm_up(header: dict[str, Any], blobs: tuple[bytes, ...]) -> tuple[dict[str, Any], tuple[bytes, ...]]:

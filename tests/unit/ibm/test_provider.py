@@ -34,6 +34,11 @@ from tests.unit.workers.make import BELL, bell, qpy_program, text_program
 PROGRAM = qpy_program(bell())
 
 
+def raw_program(parameters: bytes) -> bytes:
+    program = program_pb2.RawProgram(program_id="sampler", parameters=parameters)
+    return program_pb2.Program(raw=program).SerializeToString()
+
+
 def raw(parameters: bytes, program_id: str = "sampler") -> PreparedProgram:
     program = program_pb2.RawProgram(program_id=program_id, parameters=parameters).SerializeToString()
     return PreparedProgram(ProgramSummary(ProgramKind.RAW, 0, len(program), "", 0), program, dynamic=False)
@@ -429,10 +434,10 @@ async def test_a_job_is_deleted_upstream_when_it_is_final(bench: Bench, control:
 
 async def test_a_raw_program_and_its_result_pass_byte_for_byte(bench: Bench, control: EmulatorControl) -> None:
     parameters = orjson.dumps(sampler_params()).replace(b'"version"', b'  "version" ')
-    update = await bench.provider.submit(raw_submission(parameters))
-    await bench.ended(update.provider_job_id)
-    result = result_pb2.JobResult.FromString(await bench.provider.fetch_result(update.provider_job_id))
-    job = control.job(update.provider_job_id)
+    job_id = await bench.submit(raw_program(parameters), RunOptions())
+    await bench.ended(job_id)
+    result = result_pb2.JobResult.FromString(await bench.provider.fetch_result(job_id))
+    job = control.job(job_id)
     assert job["params"] == orjson.loads(parameters)
     assert result.raw.payload.decode() == job["results"]
     assert (result.job, result.backend, result.success) == ("jobs/m1", "ibm_alder", True)
