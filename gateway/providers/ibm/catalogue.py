@@ -14,6 +14,7 @@ from gateway.providers.ibm import wire
 from gateway.providers.ibm.backends import backend_of, status_of
 from gateway.providers.ibm.client import IbmClient
 from gateway.providers.ibm.settings import IbmSettings
+from gateway.providers.ibm.together import for_each
 
 _log = structlog.get_logger(__name__)
 
@@ -72,18 +73,13 @@ class Catalogue:
 
     async def backends(self) -> tuple[Backend, ...]:
         """Return all backends. One that cannot be read is left out, unless none can."""
-        names = tuple(await self._devices.get())
-        found = await asyncio.gather(*(self._describe(name) for name in names), return_exceptions=True)
-        failures = [item for item in found if isinstance(item, BaseException)]
-        for failure in failures:
-            if not isinstance(failure, GatewayError):
-                raise failure
-        if failures and len(failures) == len(found):
+        names = await self._devices.get()
+        found = await for_each(names, self._try_to_describe, at_once=self._settings.threads)
+        known = tuple(item for item in found if isinstance(item, Backend))
+        failures = [item for item in found if isinstance(item, GatewayError)]
+        if failures and not known:
             raise failures[0]
-        for name, item in zip(names, found, strict=True):
-            if isinstance(item, GatewayError):
-                _log.warning("backend_left_out", account=self._settings.account, backend=name, error=item.message)
-        return tuple(item for item in found if isinstance(item, Backend))
+        return known
 
     async def backend(self, name: str) -> Backend:
         """Return one backend.
@@ -115,6 +111,13 @@ class Catalogue:
                 lambda: self._read_backend(name), self._settings.description_seconds
             )
         return await remembered.get()
+
+    async def _try_to_describe(self, name: str) -> Backend | GatewayError:
+        try:
+            return await self._describe(name)
+        except GatewayError as error:
+            _log.warning("backend_left_out", account=self._settings.account, backend=name, error=error.message)
+            return error
 
     async def _read_devices(self) -> dict[str, wire.Device]:
         return {device.name: device for device in (await self._client.devices()).devices}

@@ -11,7 +11,7 @@ from urllib.parse import quote
 import orjson
 from pydantic import BaseModel, ValidationError
 
-from gateway.domain.errors import GatewayError, NotFound, ResourceExhausted, Unavailable
+from gateway.domain.errors import GatewayError, NotFound, Reason, ResourceExhausted, Unavailable
 from gateway.domain.secret import Secret, TokenSource
 from gateway.providers.ibm import wire
 from gateway.providers.ibm.failures import TokenRefused
@@ -44,9 +44,11 @@ class IbmClient:
         self._transport = Transport(settings)
         self._threads = ThreadPoolExecutor(settings.threads, thread_name_prefix=f"ibm-{settings.account}")
         self._calls = 0
+        self._closed = False
 
     def close(self) -> None:
         """Begin no more calls, and close the connections. Calls under way come to their own end."""
+        self._closed = True
         self._threads.shutdown(wait=False, cancel_futures=True)
         self._transport.close()
 
@@ -185,6 +187,10 @@ class IbmClient:
         return reply
 
     async def _in_thread(self, send: Callable[[Secret], Reply], token: Secret) -> Reply:
+        if self._closed:
+            raise Unavailable(
+                f"The gateway has closed account {self._settings.account!r}.", reason=Reason.SERVER_STOPPING
+            )
         if self._calls >= self._settings.threads + self._settings.max_waiting_calls:
             raise ResourceExhausted(
                 f"Too many calls wait for the provider of account {self._settings.account!r}. Try again in a moment.",

@@ -44,6 +44,7 @@ from gateway.providers.ibm.payloads import Payloads
 from gateway.providers.ibm.settings import IbmSettings
 from gateway.providers.ibm.shelf import Shelf
 from gateway.providers.ibm.tags import hidden, marker_of, marker_tag, visible
+from gateway.providers.ibm.together import for_each
 
 _FEW = 2
 """Up to so many jobs are looked up one by one: a listing would cost no less."""
@@ -205,7 +206,8 @@ class IbmProvider:
         """
         listed = await self._pending() if len(provider_job_ids) > _FEW else {}
         wanted = dict.fromkeys(provider_job_ids)
-        found = await asyncio.gather(*(self._look_up(job_id) for job_id in wanted if job_id not in listed))
+        left = (job_id for job_id in wanted if job_id not in listed)
+        found = await for_each(left, self._look_up, at_once=self._settings.threads)
         return (
             *(states.update_of(listed[job_id]) for job_id in wanted if job_id in listed),
             *(update for update in found if update is not None),

@@ -64,7 +64,7 @@ class IbmSettings:
     """Seconds that the body of a reply may take in all."""
     submit_timeout: float = 120.0
     """Seconds of silence after which the reply to a new job is given up."""
-    settle_seconds: float = 60.0
+    settle_seconds: float = 120.0
     """Seconds after a lost reply in which the job can still turn up."""
     retries: int = 3
     """How often a call that may be repeated safely is repeated before its failure is told."""

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import Annotated, Any, TypeVar
 
-from pydantic import AliasChoices, AwareDatetime, BaseModel, BeforeValidator, Field
+from pydantic import AfterValidator, AliasChoices, BaseModel, BeforeValidator, Field
 
 
 def _or(default: Any) -> BeforeValidator:
@@ -14,6 +15,8 @@ def _or(default: Any) -> BeforeValidator:
 _Text = Annotated[str, _or("")]
 _Code = Annotated[str, BeforeValidator(lambda value: "" if value is None else str(value))]
 _Item = TypeVar("_Item")
+_Time = Annotated[datetime, AfterValidator(lambda at: at if at.tzinfo else at.replace(tzinfo=UTC))]
+_Range = Annotated[tuple[float, float] | None, BeforeValidator(lambda value: value or None)]
 _List = Annotated[tuple[_Item, ...], BeforeValidator(lambda value: value or ())]
 
 
@@ -52,7 +55,7 @@ class JobDocument(BaseModel):
     state: JobState
     status: _Text = ""
     program: ProgramName = ProgramName()
-    created: AwareDatetime
+    created: _Time
     tags: _List[str] = ()
     usage: Usage | None = None
     session_id: _Text = ""
@@ -82,9 +85,9 @@ class SubmittedJob(BaseModel):
 class Timestamps(BaseModel):
     """When a job took its steps."""
 
-    created: AwareDatetime | None = None
-    running: AwareDatetime | None = None
-    finished: AwareDatetime | None = None
+    created: _Time | None = None
+    running: _Time | None = None
+    finished: _Time | None = None
 
 
 class JobMetrics(BaseModel):
@@ -95,8 +98,8 @@ class JobMetrics(BaseModel):
     qiskit_version: _Text = ""
     circuits_execution_time_ns: int | None = None
     position_in_queue: int | None = None
-    estimated_start_time: AwareDatetime | None = None
-    estimated_completion_time: AwareDatetime | None = None
+    estimated_start_time: _Time | None = None
+    estimated_completion_time: _Time | None = None
 
 
 class DeviceStatus(BaseModel):
@@ -149,7 +152,7 @@ class Configuration(BaseModel):
     memory: Annotated[bool, _or(default=True)] = True
     coupling_map: _List[tuple[int, int]] = ()
     supported_instructions: _List[str] = ()
-    online_date: AwareDatetime | None = None
+    online_date: _Time | None = None
     description: _Text = ""
     dt: float | None = None
     timing_constraints: Timing | None = None
@@ -158,7 +161,7 @@ class Configuration(BaseModel):
     meas_levels: _List[int] = ()
     dynamic_reprate_enabled: Annotated[bool, _or(default=False)] = False
     default_rep_delay: float | None = None
-    rep_delay_range: tuple[float, float] | None = None
+    rep_delay_range: _Range = None
     processor_type: Annotated[dict[str, Any], _or({})] = Field(default_factory=dict)
 
 
@@ -168,7 +171,7 @@ class Value(BaseModel):
     name: str
     unit: _Text = ""
     value: float
-    date: AwareDatetime
+    date: _Time
 
 
 class GateValues(BaseModel):
@@ -184,7 +187,7 @@ class Properties(BaseModel):
     """A calibration."""
 
     backend_version: _Text = ""
-    last_update_date: AwareDatetime
+    last_update_date: _Time
     qubits: _List[tuple[Value, ...]] = ()
     gates: _List[GateValues] = ()
     general: _List[Value] = ()
@@ -193,8 +196,8 @@ class Properties(BaseModel):
 class Period(BaseModel):
     """From when to when."""
 
-    start_time: AwareDatetime | None = None
-    end_time: AwareDatetime | None = None
+    start_time: _Time | None = None
+    end_time: _Time | None = None
 
 
 class InstanceUsage(BaseModel):
@@ -217,7 +220,7 @@ class SessionDocument(BaseModel):
     accepting_jobs: Annotated[bool, _or(default=False)] = False
     interactive_ttl: float | None = None
     max_ttl: float | None = None
-    started_at: AwareDatetime | None = None
-    activated_at: AwareDatetime | None = None
-    closed_at: AwareDatetime | None = None
+    started_at: _Time | None = None
+    activated_at: _Time | None = None
+    closed_at: _Time | None = None
     elapsed_time: float | None = None

@@ -226,6 +226,57 @@ async def test_a_job_whose_answer_was_lost_is_found_by_its_marker(bench: Bench, 
     assert len(control.jobs()) == 1
 
 
+async def test_an_answer_cut_at_any_byte_is_an_answer_or_a_doubt_and_never_a_second_job(
+    new_bench: Callable[..., Bench], control: EmulatorControl
+) -> None:
+    bench = new_bench()
+    control.settings(manual=True)
+    parameters = orjson.dumps(sampler_params())
+    await bench.provider.submit(raw_submission(parameters, "whole"))
+    size = control.calls("POST /jobs")[0]["reply_bytes"]
+    for end in range(0, size + 1, 3):
+        marker = f"cut-{end}"
+        control.fault("POST /jobs", "cut", bytes=end, reset=end % 2 == 0)
+        try:
+            told = (await bench.provider.submit(raw_submission(parameters, marker))).provider_job_id
+        except SubmissionInDoubt:
+            told = ""
+        (found,) = await bench.provider.find(marker)
+        assert told in {"", found}, f"cut after {end} bytes"
+    assert control.counts()["POST /jobs"] == len(control.jobs())
+
+
+async def test_the_last_byte_of_an_answer_is_enough(bench: Bench, control: EmulatorControl) -> None:
+    control.settings(manual=True)
+    control.fault("POST /jobs", "cut", body_bytes=10_000)
+    update = await bench.provider.submit(raw_submission(orjson.dumps(sampler_params())))
+    assert [job["id"] for job in control.jobs()] == [update.provider_job_id]
+
+
+async def test_a_closed_provider_makes_no_more_calls(bench: Bench) -> None:
+    await bench.backend()
+    await bench.provider.close()
+    with pytest.raises(Unavailable) as caught:
+        await bench.provider.find("m")
+    assert caught.value.reason is Reason.SERVER_STOPPING
+
+
+async def test_many_jobs_without_the_common_tag_are_looked_up_a_few_at_a_time(
+    new_bench: Callable[..., Bench], control: EmulatorControl
+) -> None:
+    bench = new_bench(threads=2, max_waiting_calls=3)
+    control.settings(manual=True)
+    other = new_bench(common_tag="somebody-else")
+    ids = tuple([(await other.provider.submit(job)).provider_job_id for job in raw_jobs(12)])
+    assert {update.provider_job_id for update in await bench.provider.poll(ids)} == set(ids)
+    control.fault("GET /jobs/{job_id}", "respond", status=404, times=None, skip=3)
+    assert len(await bench.provider.poll(ids)) == 3
+    control.clear_faults()
+    control.fault("GET /jobs/{job_id}", "respond", status=429, skip=2)
+    with pytest.raises(ResourceExhausted):
+        await bench.provider.poll(ids)
+
+
 async def test_a_job_is_followed_from_queued_to_done(bench: Bench, control: EmulatorControl) -> None:
     control.settings(manual=True)
     job_id = await bench.submit(PROGRAM)
