@@ -99,12 +99,12 @@ class GatewayServer:
         try:
             store = await Store.open(settings.store.path)
             self._parts.push_async_callback(store.close)
-            pool = WorkerPool(size=settings.workers.processes, warm_up="warm_up_programs")
+            pool = _worker_pool(settings)
             self._parts.push_async_callback(pool.close)
             reader = WorkerProgramReader(
                 pool, time_limit=settings.workers.time_limit, memory_limit=settings.workers.memory_limit
             )
-            accounts = Accounts([self._provider(name, account) for name, account in settings.accounts.items()])
+            accounts = Accounts([self._provider(name, account, pool) for name, account in settings.accounts.items()])
             await accounts.start()
             self._parts.push_async_callback(accounts.close)
             self._jobs = Jobs(accounts, store, Hub(store), reader)
@@ -132,9 +132,7 @@ class GatewayServer:
         await self._parts.aclose()
         _log.info("stopped")
 
-    def _provider(self, name: str, account: LocalAccountSettings) -> Provider:
-        pool = WorkerPool(size=account.parallel_jobs, warm_up="warm_up_simulation")
-        self._parts.push_async_callback(pool.close)
+    def _provider(self, name: str, account: LocalAccountSettings, pool: WorkerPool) -> Provider:
         return LocalProvider(
             name,
             WorkerSimulators(pool),
@@ -217,6 +215,16 @@ async def serve(settings: Settings, on_ready: Callable[[int], None]) -> None:
     on_ready(server.port)
     await stop.wait()
     await server.stop()
+
+
+def _worker_pool(settings: Settings) -> WorkerPool:
+    """Return one pool for all work: the process that has just read a program is the quickest to run it, too.
+
+    It has room for every run that the accounts allow, and beside those for reading programs.
+    """
+    runs = sum(account.parallel_jobs for account in settings.accounts.values())
+    warm_up = "warm_up_programs,warm_up_simulation" if runs else "warm_up_programs"
+    return WorkerPool(size=settings.workers.processes + runs, warm_up=warm_up)
 
 
 def _channel_options(settings: ServerSettings) -> list[tuple[str, Any]]:

@@ -1,7 +1,7 @@
 """The other side of `gateway.workers.process`: reads tasks from a pipe, does them one at a time, and answers.
 
 Run as `python -m gateway.workers.child TASKS WARM_UP PARENT_PID`. TASKS is the module whose `TASKS` says which function does which
-task, as `name: "module:function"`; WARM_UP names the task to do before the first one is taken, or is empty.
+task, as `name: "module:function"`; WARM_UP names the tasks to do before the first one is taken, with commas between them.
 """
 
 from __future__ import annotations
@@ -37,8 +37,8 @@ def main(tasks_module: str, warm_up: str, parent_pid: int) -> None:
     inbox, outbox = _take_over_pipes()
     _harden(parent_pid)
     tasks = Tasks(importlib.import_module(tasks_module).TASKS)
-    if warm_up:
-        tasks.function(warm_up)({}, ())
+    for task in filter(None, warm_up.split(",")):
+        tasks.function(task)({}, ())
     # Qiskit leaves hundreds of thousands of objects behind that never die: the collector need not look at them again.
     gc.freeze()
     _send(outbox, {"status": "ready"}, ())

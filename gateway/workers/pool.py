@@ -28,8 +28,8 @@ class WorkerPool:
 
     Args:
         size: Number of processes: of tasks that are done at a time.
-        warm_up: Task that a fresh process does before it takes another, with an empty header: what the first real task would
-            otherwise wait for. Empty: none.
+        warm_up: Tasks that a fresh process does before it takes another, with an empty header: what the first real task would
+            otherwise wait for. Names with commas between them; empty: none.
         max_waiting: Most tasks that wait for a process.
         tasks_per_process: Number of tasks after which a process is replaced, so that leaks of the libraries cannot add up.
         idle_seconds: Time without a task after which a process is ended, so that its memory is free.

@@ -70,7 +70,7 @@ class ProcessSpec:
     tasks: str
     """Module with the table of tasks."""
     warm_up: str
-    """Task to do before the first one is taken; empty: none."""
+    """Tasks to do before the first one is taken, with commas between them."""
     directory: str
     """Working directory, home and place for temporary files."""
     start_seconds: float

@@ -115,10 +115,17 @@ def _slots(message: result_pb2.ExperimentResult) -> list[list[int]]:
 
 
 def _outcomes(message: result_pb2.ExperimentResult, width: int, *, memory: bool) -> ExperimentResultData:
-    values, inverse, counts = _count(_rows(message, width))
-    names = [hex(value) for value in values]
-    shots = np.array(names, dtype=object)[inverse].tolist() if memory else None
-    return ExperimentResultData(counts=dict(zip(names, counts.tolist(), strict=True)), memory=shots)
+    rows = _words(_rows(message, width))
+    if not memory:
+        distinct, counts = np.unique(rows, return_counts=True)
+        return ExperimentResultData(counts=_named(distinct, counts))
+    distinct, inverse, counts = np.unique(rows, return_inverse=True, return_counts=True)
+    named = _named(distinct, counts)
+    return ExperimentResultData(counts=named, memory=np.array(list(named), dtype=object)[inverse].tolist())
+
+
+def _named(distinct: NDArray[Any], counts: NDArray[np.intp]) -> dict[str, int]:
+    return dict(zip(map(hex, _integers(distinct)), counts.tolist(), strict=True))
 
 
 def _rows(message: result_pb2.ExperimentResult, width: int) -> NDArray[np.uint8]:
@@ -143,20 +150,21 @@ def _register_rows(register: result_pb2.RegisterResult, shots: int) -> NDArray[n
     return np.frombuffer(data, dtype=np.uint8).reshape(shots, row_bytes)
 
 
-def _count(rows: NDArray[np.uint8]) -> tuple[list[int], NDArray[np.intp], NDArray[np.intp]]:
-    """Return the distinct rows as integers, for each row which of them it is, and how often each occurs."""
+def _words(rows: NDArray[np.uint8]) -> NDArray[Any]:
+    """Return one value per row that compares as the row does: a number where it fits a word, else the bytes of the row."""
     shots, row_bytes = rows.shape
-    if row_bytes <= _WORD_BYTES:
-        words = np.zeros((shots, _WORD_BYTES), dtype=np.uint8)
-        words[:, _WORD_BYTES - row_bytes :] = rows
-        integers, inverse, counts = np.unique(
-            words.view(">u8").ravel().astype(np.uint64), return_inverse=True, return_counts=True
-        )
-        return integers.tolist(), inverse, counts
-    distinct, inverse, counts = np.unique(
-        np.ascontiguousarray(rows).view(np.dtype((np.void, row_bytes))).ravel(), return_inverse=True, return_counts=True
-    )
-    return [int.from_bytes(value.tobytes(), "big") for value in distinct], inverse, counts
+    if row_bytes > _WORD_BYTES:
+        return np.ascontiguousarray(rows).view(np.dtype((np.void, row_bytes))).ravel()
+    words = np.zeros((shots, _WORD_BYTES), dtype=np.uint8)
+    words[:, _WORD_BYTES - row_bytes :] = rows
+    return words.view(">u8").ravel().astype(np.uint64)
+
+
+def _integers(values: NDArray[Any]) -> list[int]:
+    """Return what `_words` made as integers."""
+    if values.dtype.kind == "u":
+        return list(values.tolist())
+    return [int.from_bytes(value.tobytes(), "big") for value in values]
 
 
 def _points(message: result_pb2.ExperimentResult, width: int, *, averaged: bool) -> NDArray[np.float64]:
