@@ -67,7 +67,7 @@ class IbmSettings:
     settle_seconds: float = 120.0
     """Seconds after a lost reply in which the job can still turn up."""
     retries: int = 3
-    """How often a call that may be repeated safely is repeated before its failure is told."""
+    """How often a call that may be repeated safely is repeated before its failure is told; once if the answer failed to come."""
     backoff: float = 0.3
     """Seconds before the second repetition; each further one waits twice as long."""
     status_seconds: float = 10.0

@@ -110,7 +110,7 @@ def session_of(session: wire.SessionDocument) -> ProviderSession:
         accepting_jobs=session.accepting_jobs,
         max_seconds=session.max_ttl,
         interactive_seconds=session.interactive_ttl,
-        created_at=session.started_at,
+        created_at=session.timestamps[0].timestamp if session.timestamps else session.started_at,
         activated_at=session.activated_at,
         closed_at=session.closed_at,
         usage_seconds=session.elapsed_time,

@@ -66,6 +66,7 @@ class Transport:
         self._repeating = self._session(
             _BriefRetry(
                 total=settings.retries,
+                read=min(1, settings.retries),  # each may take as long as the silence that is allowed
                 backoff_factor=settings.backoff,
                 backoff_jitter=settings.backoff,
                 status_forcelist=_PASSING,

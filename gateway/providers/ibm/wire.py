@@ -210,6 +210,12 @@ class InstanceUsage(BaseModel):
     usage_period: Annotated[Period, _or({})] = Period()
 
 
+class Moment(BaseModel):
+    """When something came into a state."""
+
+    timestamp: _Time
+
+
 class SessionDocument(BaseModel):
     """A session or batch."""
 
@@ -224,3 +230,4 @@ class SessionDocument(BaseModel):
     activated_at: _Time | None = None
     closed_at: _Time | None = None
     elapsed_time: float | None = None
+    timestamps: _List[Moment] = ()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import traceback
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
@@ -25,6 +26,7 @@ from gateway.domain.errors import (
 )
 from gateway.domain.provider import Health
 from gateway.providers.ibm.client import IbmClient
+from tests.emulators.ibm_quantum.process import EmulatorProcess
 from tests.emulators.ibm_quantum.remote import EmulatorControl
 from tests.support.waiting import until
 from tests.unit.emulators.caller import sampler_params
@@ -189,6 +191,39 @@ async def test_a_wrong_key_is_refused_credentials(new_client: Callable[..., IbmC
         await new_client(key=canary).devices()
     assert caught.value.reason is Reason.CREDENTIALS_REFUSED
     assert canary not in f"{caught.value!r} {caught.value.metadata} {caught.value.__cause__!r}"
+
+
+async def test_neither_key_nor_token_is_in_any_error_log_or_health(
+    new_account: Callable[..., Account],
+    emulator: EmulatorProcess,
+    control: EmulatorControl,
+    capfd: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level("DEBUG")
+    account = new_account(retries=1)
+    client = IbmClient(account.settings, account.tokens, account.health)
+    token = (await account.tokens.token()).secret.reveal()
+    told = [repr(account), repr(client), repr(account.tokens), repr(account.exchange)]
+    faults: list[dict[str, Any]] = [
+        {"action": "respond", "status": 401, "times": 2},
+        {"action": "respond", "status": 403},
+        {"action": "respond", "status": 500},
+        {"action": "drop"},
+        {"action": "garble", "body": "{"},
+    ]
+    for fault in faults:
+        control.fault("POST /jobs", **fault)
+        with pytest.raises(GatewayError) as caught:
+            await submit(client)
+        told += traceback.format_exception(caught.value)
+        told += [str(caught.value.metadata), account.health.current().message]
+    client.close()
+    told += [caplog.text, *capfd.readouterr()]
+    everything = "\n".join(told)
+    assert "HTTP 500" in everything
+    for secret in (emulator.api_key(), token, token.rpartition(".")[2]):
+        assert secret not in everything
 
 
 async def test_an_instance_of_another_account_is_refused(new_client: Callable[..., IbmClient], emulator: Any) -> None:

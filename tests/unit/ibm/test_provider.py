@@ -507,6 +507,7 @@ async def test_raw_parameters_that_are_no_object_are_refused(
 async def test_sessions_and_batches_open_take_jobs_and_end(bench: Bench, control: EmulatorControl) -> None:
     session = await bench.provider.open_session("ibm_alder", SchedulingMode.SESSION, 900)
     assert (session.mode, session.max_seconds, session.accepting_jobs) == (SchedulingMode.SESSION, 900, True)
+    assert session.created_at is not None
     job_id = await bench.submit(PROGRAM, session=session.id)
     await bench.ended(job_id)
     assert (await bench.provider.job(job_id)).session == session.id

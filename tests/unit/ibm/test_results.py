@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import zlib
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -14,6 +16,7 @@ from qiskit import ClassicalRegister, QuantumCircuit, QuantumRegister
 from qiskit.circuit import Clbit
 
 from gateway.domain.job import MeasLevel, MeasReturn, RunOptions
+from gateway.providers.ibm import CircuitFormat, CircuitProgram
 from gateway.workers import WorkerIbmPayloads, WorkerPool
 from gateway.workers.tasks.results import count_outcomes
 from tests.emulators.ibm_quantum.remote import EmulatorControl
@@ -143,6 +146,20 @@ async def test_init_qubits_delay_and_experimental_options_reach_the_service(
         sent = params["options"] if program == "executor" else params["options"]["execution"]
         assert (sent["init_qubits"], sent["rep_delay"]) == (False, pytest.approx(100e-6))
         assert params["options"]["experimental"] == {"x": 1}
+
+
+async def test_circuits_are_written_in_the_format_that_the_account_accepts(
+    way: Bench, control: EmulatorControl
+) -> None:
+    params = control.job(await way.submit(qpy_program(uneven())))["params"]
+    settings = way.account.settings
+    if settings.program is CircuitProgram.SAMPLER:
+        data = zlib.decompress(base64.b64decode(params["pubs"][0][0]["__value__"]))
+        assert (data[:6], data[6]) == (b"QISKIT", 17)
+    elif settings.circuit_format is CircuitFormat.OPENQASM_3:
+        assert params["quantum_program"]["circuits"]["data"][0].startswith("OPENQASM 3")
+    else:
+        assert f"qpy{params['quantum_program']['circuits']['qpy_version']}" == settings.circuit_format
 
 
 @pytest.fixture
