@@ -74,7 +74,7 @@ class WorkerPool:
             GatewayError: What the task wants its caller to see.
             WorkerFailure: The work ran over a limit, or its process died.
             ResourceExhausted: Too many tasks wait.
-            Unavailable: The pool is closed.
+            Unavailable: The pool is closed, or no process can be started.
         """
         slot = await self._take()
         try:
@@ -206,9 +206,15 @@ class _Slot:
         """Start a process, unless one is up or on its way."""
         if self._start is None or (self._start.done() and self.process is None):
             self._discard()
-            self._start = asyncio.create_task(WorkerProcess.start(self._spec))
+            self._start = asyncio.create_task(self._start_process())
             self._start.add_done_callback(_look_at_exception)
         return self._start
+
+    async def _start_process(self) -> WorkerProcess:
+        try:
+            return await WorkerProcess.start(self._spec)
+        except Unavailable:  # once can be chance, such as a moment without memory
+            return await WorkerProcess.start(self._spec)
 
     def replace(self) -> None:
         """End the process, and start another: it is ready by the time that it is needed."""

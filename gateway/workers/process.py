@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import structlog
 
-from gateway.domain.errors import Reason, WorkerFailure
+from gateway.domain.errors import Reason, Unavailable, WorkerFailure
 from gateway.workers.failures import from_data
 from gateway.workers.frames import MAX_HEADER_BYTES, PREFIX, FrameError, decode, encode_head
 
@@ -22,6 +22,7 @@ _log = structlog.get_logger(__name__)
 _STDERR_BYTES = 8 * 1024
 """How much of the end of its standard error is kept, for the log."""
 _READ_BYTES = 256 * 1024
+_RETRY_SECONDS = 5.0
 _EXIT_SECONDS = 5.0
 """How long a process may take to end after it closed its pipe."""
 
@@ -111,7 +112,7 @@ class WorkerProcess:
         """Start a process and wait until it is ready.
 
         Raises:
-            WorkerFailure: It did not become ready.
+            Unavailable: It did not become ready.
         """
         arguments = [spec.tasks, spec.warm_up, str(os.getpid())]
         process = cls(
@@ -139,9 +140,17 @@ class WorkerProcess:
             await process.ended()
             if not isinstance(error, (TimeoutError, FrameError, EOFError, OSError)):
                 raise
-            _log.error("worker_not_started", pid=process.pid, error=repr(error), stderr=process.last_words())
-            raise WorkerFailure(
-                "A worker process could not be started. This is a fault of the server: its log says more."
+            _log.error(
+                "worker_not_started",
+                pid=process.pid,
+                exit_code=process._process.returncode,
+                error=repr(error),
+                stderr=process.last_words(),
+            )
+            raise Unavailable(
+                "A worker process could not be started. This is a fault of the server: its log says more.",
+                reason=Reason.WORKER_CRASHED,
+                retry_after=_RETRY_SECONDS,
             ) from error
         return process
 

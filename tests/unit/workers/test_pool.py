@@ -268,7 +268,7 @@ async def test_closing_ends_a_process_that_is_being_started(new_pool: Callable[.
 
 async def test_a_process_that_cannot_start_is_a_failure_and_not_a_wait(new_pool: Callable[..., WorkerPool]) -> None:
     pool = new_pool(warm_up="die")
-    with pytest.raises(WorkerFailure, match="could not be started"):
+    with pytest.raises(Unavailable, match="could not be started"):
         await do(pool, "echo")
 
 
