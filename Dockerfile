@@ -34,6 +34,8 @@ COPY --from=build /opt/qgateway /opt/qgateway
 ENV PATH=/opt/qgateway/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1
 # Reachable from outside, so it wants TLS (GATEWAY_SERVER__TLS__CERTIFICATE and __KEY), or GATEWAY_SERVER__ALLOW_INSECURE=true.
 ENV GATEWAY_SERVER__LISTEN=0.0.0.0:50051 GATEWAY_STORE__PATH=/data/qgateway.db
+# The health check below asks here, whether the server speaks TLS or not.
+ENV GATEWAY_SERVER__HEALTH_LISTEN=127.0.0.1:50052 GATEWAY_HEALTH_TARGET=127.0.0.1:50052
 USER 10001:10001
 WORKDIR /data
 VOLUME /data

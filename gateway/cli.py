@@ -96,7 +96,10 @@ def health(
     ] = None,
     timeout: Annotated[float, typer.Option(help="Seconds to wait for the answer.")] = 5.0,
 ) -> None:
-    """Ask a running server how it is. Exit code 0 if it serves, else 1."""
+    """Ask a running server how it is. Exit code 0 if it serves, else 1.
+
+    A server with TLS is best asked on the address of its setting server.health_listen.
+    """
     import grpc
     from grpc_health.v1 import health_pb2, health_pb2_grpc
 

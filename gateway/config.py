@@ -70,6 +70,8 @@ class ServerSettings(_Section):
     """Allow to listen without TLS on an address that is not loopback: for a service mesh or a proxy that brings TLS itself."""
     tls: TlsSettings = TlsSettings()
     """TLS of the server."""
+    health_listen: str | None = None
+    """Address and port on which health, and nothing else, is also told in plain text: for probes that speak no TLS."""
     heartbeat_interval: Annotated[float, Field(ge=0.1, le=300)] = 15.0
     """Longest time between two messages of a watch, in seconds."""
     drain_timeout: Annotated[float, Field(ge=0, le=600)] = 20.0
@@ -83,9 +85,11 @@ class ServerSettings(_Section):
     reflection: bool = True
     """Whether tools such as grpcurl can ask for the contract."""
 
-    @field_validator("listen")
+    @field_validator("listen", "health_listen")
     @classmethod
-    def _host_and_port(cls, value: str) -> str:
+    def _host_and_port(cls, value: str | None) -> str | None:
+        if value is None:
+            return None
         host, _, port = value.rpartition(":")
         if not host or not port.isdigit() or int(port) > 65535:  # noqa: PLR2004
             raise ValueError("must be HOST:PORT, such as 127.0.0.1:50051")

@@ -178,18 +178,15 @@ class GatewayServer:
         if settings.reflection:
             names = (*_SERVICES, health_pb2.DESCRIPTOR.services_by_name["Health"].full_name, reflection.SERVICE_NAME)
             reflection.enable_server_reflection(names, server)
-        try:
-            credentials = _credentials(settings)
-            if credentials is None:
-                self.port = server.add_insecure_port(settings.listen)
-            else:
-                self.port = server.add_secure_port(settings.listen, credentials)
-        except RuntimeError:
-            raise ConfigError(
-                f"server.listen: cannot listen on {settings.listen}. Is another program using the port?"
-            ) from None
+        self.port = _bind(server, "listen", settings.listen, _credentials(settings))
         await server.start()
         self._server = server
+        if settings.health_listen is not None:
+            probed = grpc.aio.server(options=[("grpc.so_reuseport", 0)])
+            health_pb2_grpc.add_HealthServicer_to_server(self._health, probed)
+            _bind(probed, "health_listen", settings.health_listen, None)
+            await probed.start()
+            self._parts.push_async_callback(probed.stop, None)
         for service in ("", *_SERVICES):
             await self._health.set(service, health_pb2.HealthCheckResponse.SERVING)
         for name, provider in accounts.providers.items():
@@ -215,6 +212,16 @@ async def serve(settings: Settings, on_ready: Callable[[int], None]) -> None:
     on_ready(server.port)
     await stop.wait()
     await server.stop()
+
+
+def _bind(server: grpc.aio.Server, setting: str, address: str, credentials: grpc.ServerCredentials | None) -> int:
+    """Let a server listen on an address; return the port."""
+    try:
+        if credentials is None:
+            return server.add_insecure_port(address)
+        return server.add_secure_port(address, credentials)
+    except RuntimeError:
+        raise ConfigError(f"server.{setting}: cannot listen on {address}. Is another program using the port?") from None
 
 
 def _worker_pool(settings: Settings) -> WorkerPool:
