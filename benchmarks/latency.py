@@ -1,11 +1,17 @@
-"""`submit_to_result`: what the gateway adds to the run of a small circuit, as the Python client sees it."""
+"""`submit_to_result`: what the gateway adds to the run of a small circuit, as the Python client sees it.
+
+Each side runs in a process of its own, so that neither carries the threads and sockets of the other; they take turns.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import io
+import subprocess
+import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import grpc
 from qgateway import GatewayProvider
@@ -19,7 +25,7 @@ from gateway.domain.provider import ProviderSubmission
 from gateway.workers import WorkerPool, WorkerProgramReader, WorkerSimulators
 
 _TARGET = 1.5
-_ROUNDS = 15
+_ROUNDS = 21
 _REPEATS = 20
 _SHOTS = 1000
 _ECHO_BYTES = 500
@@ -27,35 +33,17 @@ _ECHO_BYTES = 500
 
 def run(progress: Callable[[], None]) -> list[Figure]:
     """Measure a Bell circuit from `backend.run` to counts, against the same run in a warm worker and four bare echoes."""
-    bell = _bell()
-    with gateway_server() as gateway, bare_server() as bare, asyncio.Runner(loop_factory=_new_loop) as loop:
-        provider = GatewayProvider(target=gateway.target, api_key=gateway.api_key)
-        backend = provider.get_backend("local_simulator")
-        pool = WorkerPool(size=1, warm_up="warm_up_simulation")
-        submission = loop.run(_prepared(pool, bell))
-        simulators = WorkerSimulators(pool)
-
-        def through_gateway() -> float:
-            return _median_seconds(lambda: backend.run(bell, shots=_SHOTS).result().get_counts())
-
-        with grpc.insecure_channel(bare.target) as channel:
-            echo = channel.unary_unary(METHOD)
-
-            def bare_blocks() -> None:
-                echo(b"x" * _ECHO_BYTES)
-                echo(b"x" * _ECHO_BYTES)
-                loop.run(simulators.run(submission, time_limit=60, memory_limit=2**30))
-                echo(b"x" * _ECHO_BYTES)
-                echo(b"x" * _ECHO_BYTES)
-
-            measures = {"gateway": through_gateway, "bare": lambda: _median_seconds(bare_blocks)}
-            for warm_up in measures.values():
-                warm_up()
-            values = interleaved(measures, _ROUNDS, progress)
-        loop.run(pool.close())
-        provider.close()
-    value = median(values["gateway"]) * 1000
-    baseline = median(values["bare"]) * 1000
+    with (
+        gateway_server() as gateway,
+        bare_server() as bare,
+        _side("gateway", gateway.target, gateway.api_key) as through_gateway,
+        _side("bare", bare.target) as bare_blocks,
+    ):
+        measures = {"gateway": through_gateway, "bare": bare_blocks}
+        for warm_up in measures.values():
+            warm_up()
+        values = interleaved(measures, _ROUNDS, progress)
+    value, baseline = median(values["gateway"]) * 1000, median(values["bare"]) * 1000
     return [
         Figure(
             name="submit_to_result",
@@ -68,6 +56,59 @@ def run(progress: Callable[[], None]) -> list[Figure]:
             how=f"Bell circuit, {_SHOTS} shots, backend.run to counts ÷ its run in a warm worker plus four bare echoes",
         )
     ]
+
+
+@contextmanager
+def _side(*arguments: str) -> Iterator[Callable[[], float]]:
+    """Start one side; what it gives returns the median of some repetitions, in seconds."""
+    command = [sys.executable, "-m", "benchmarks.latency", *arguments]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+
+        def measure() -> float:
+            if process.stdin is None or process.stdout is None:
+                raise RuntimeError("the side has no pipes")
+            process.stdin.write("go\n")
+            process.stdin.flush()
+            return float(process.stdout.readline())
+
+        yield measure
+        process.communicate()  # the end of its input ends it
+
+
+def _gateway_side(target: str, api_key: str) -> None:
+    bell = _bell()
+    with GatewayProvider(target=target, api_key=api_key) as provider:
+        backend = provider.get_backend("local_simulator")
+        _answer(lambda: backend.run(bell, shots=_SHOTS).result().get_counts())
+
+
+def _bare_side(target: str) -> None:
+    with grpc.insecure_channel(target) as channel, asyncio.Runner(loop_factory=_new_loop) as loop:
+        echo = channel.unary_unary(METHOD)
+        pool = WorkerPool(size=1, warm_up="warm_up_simulation")
+        submission = loop.run(_prepared(pool, _bell()))
+        simulators = WorkerSimulators(pool)
+
+        def blocks() -> None:
+            echo(b"x" * _ECHO_BYTES)
+            echo(b"x" * _ECHO_BYTES)
+            loop.run(simulators.run(submission, time_limit=60, memory_limit=2**30))
+            echo(b"x" * _ECHO_BYTES)
+            echo(b"x" * _ECHO_BYTES)
+
+        _answer(blocks)
+        loop.run(pool.close())
+
+
+def _answer(action: Callable[[], object]) -> None:
+    """Measure once for each line of input, until its end."""
+    for _ in sys.stdin:
+        times = []
+        for _ in range(_REPEATS):
+            started = time.perf_counter()
+            action()
+            times.append(time.perf_counter() - started)
+        print(median(times), flush=True)
 
 
 def _new_loop() -> asyncio.AbstractEventLoop:
@@ -98,10 +139,5 @@ async def _prepared(pool: WorkerPool, circuit: QuantumCircuit) -> ProviderSubmis
     return ProviderSubmission("bench", backend.name, prepared, options, "jobs/bench")
 
 
-def _median_seconds(action: Callable[[], object]) -> float:
-    times = []
-    for _ in range(_REPEATS):
-        started = time.perf_counter()
-        action()
-        times.append(time.perf_counter() - started)
-    return median(times)
+if __name__ == "__main__":
+    {"gateway": _gateway_side, "bare": _bare_side}[sys.argv[1]](*sys.argv[2:])
