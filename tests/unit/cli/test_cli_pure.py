@@ -101,7 +101,7 @@ def test_every_field_is_there_even_where_nothing_is_set() -> None:
 
 def test_of_a_choice_only_what_was_chosen_is_shown() -> None:
     response = job_service_pb2.WatchJobResponse(heartbeat=job_service_pb2.WatchHeartbeat())
-    assert set(plain(response)) == {"heartbeat", "resume_token"}
+    assert set(plain(response)) == {"heartbeat", "resume_token", "result"}
 
 
 def test_an_enum_value_of_a_newer_server_is_its_number() -> None:
