@@ -32,6 +32,7 @@ from qgateway.v1 import (
 
 from gateway.access.api_keys import ApiKeyAuthenticator
 from gateway.config import ConfigError, LocalAccountSettings, ServerSettings, Settings
+from gateway.domain.program import ProgramReader
 from gateway.domain.provider import Health, Provider
 from gateway.engine.accounts import Accounts
 from gateway.engine.hub import Hub
@@ -110,7 +111,7 @@ class GatewayServer:
             self._jobs = Jobs(accounts, store, Hub(store), reader)
             await self._jobs.start()
             self._parts.push_async_callback(self._jobs.close)
-            await self._listen(accounts)
+            await self._listen(accounts, reader)
         except BaseException:
             await self._parts.aclose()
             raise
@@ -146,7 +147,7 @@ class GatewayServer:
             ),
         )
 
-    async def _listen(self, accounts: Accounts) -> None:
+    async def _listen(self, accounts: Accounts, reader: ProgramReader) -> None:
         settings = self._settings.server
         limits = Limits(
             heartbeat_interval=settings.heartbeat_interval,
@@ -173,7 +174,7 @@ class GatewayServer:
             admin_service_pb2_grpc.AdminServiceServicer(),  # type: ignore[abstract]
             server,
         )
-        server_service_pb2_grpc.add_ServerServiceServicer_to_server(ServerService(limits), server)
+        server_service_pb2_grpc.add_ServerServiceServicer_to_server(ServerService(limits, reader), server)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
         if settings.reflection:
             names = (*_SERVICES, health_pb2.DESCRIPTOR.services_by_name["Health"].full_name, reflection.SERVICE_NAME)

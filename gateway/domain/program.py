@@ -50,3 +50,6 @@ class ProgramReader(Protocol):
         Raises:
             InvalidArgument: An experiment does not exist; the violation names `experiments`.
         """
+
+    async def qpy_versions(self) -> tuple[int, int]:
+        """Return the oldest and the newest version of QPY that is read."""

@@ -17,16 +17,12 @@ from qgateway.v1 import (
 )
 
 from gateway import __version__
+from gateway.domain.program import ProgramReader
 from gateway.engine.accounts import Accounts
 from gateway.engine.jobs import Jobs
 from gateway.engine.tokens import page_token, read_page_token
 from gateway.rpc import messages, requests
 from gateway.rpc.limits import Limits
-
-MIN_QPY_VERSION = 13
-"""Oldest QPY that is read: reading older ones can run code."""
-MAX_QPY_VERSION = 18
-"""Newest QPY that is read: what the oldest Qiskit 2.6 writes."""
 
 _Item = TypeVar("_Item")
 _Context = grpc.aio.ServicerContext[Any, Any]
@@ -112,24 +108,27 @@ class AccountService(account_service_pb2_grpc.AccountServiceServicer):
 class ServerService(server_service_pb2_grpc.ServerServiceServicer):
     """Read what the server is."""
 
-    def __init__(self, limits: Limits) -> None:
-        self._info = server_service_pb2.ServerInfo(
-            version=__version__,
-            max_request_bytes=limits.max_request_bytes,
-            chunk_size_bytes=limits.chunk_bytes,
-            heartbeat_interval=messages.duration(limits.heartbeat_interval),
-            min_qpy_version=MIN_QPY_VERSION,
-            max_qpy_version=MAX_QPY_VERSION,
-            max_tags=requests.MAX_TAGS,
-            max_name_length=requests.MAX_NAME_LENGTH,
-            max_program_bytes=limits.max_request_bytes,
-        )
+    def __init__(self, limits: Limits, reader: ProgramReader) -> None:
+        self._limits = limits
+        self._reader = reader
 
     async def GetServerInfo(
         self, request: server_service_pb2.GetServerInfoRequest, context: _Context
     ) -> server_service_pb2.GetServerInfoResponse:
         """Read version and limits."""
-        return server_service_pb2.GetServerInfoResponse(info=self._info)
+        oldest, newest = await self._reader.qpy_versions()
+        info = server_service_pb2.ServerInfo(
+            version=__version__,
+            max_request_bytes=self._limits.max_request_bytes,
+            chunk_size_bytes=self._limits.chunk_bytes,
+            heartbeat_interval=messages.duration(self._limits.heartbeat_interval),
+            min_qpy_version=oldest,
+            max_qpy_version=newest,
+            max_tags=requests.MAX_TAGS,
+            max_name_length=requests.MAX_NAME_LENGTH,
+            max_program_bytes=self._limits.max_request_bytes,
+        )
+        return server_service_pb2.GetServerInfoResponse(info=info)
 
 
 def _page(items: Sequence[_Item], size: int, token: str, listing: bytes) -> tuple[Sequence[_Item], str]:

@@ -22,6 +22,7 @@ class WorkerProgramReader:
         self._pool = pool
         self._time_limit = time_limit
         self._memory_limit = memory_limit
+        self._qpy_versions: tuple[int, int] | None = None
         self._descriptions: dict[tuple[str, str], tuple[Backend, bytes]] = {}
 
     async def prepare(self, program: bytes, backend: Backend, options: RunOptions) -> PreparedProgram:
@@ -60,11 +61,14 @@ class WorkerProgramReader:
         return selected
 
     async def qpy_versions(self) -> tuple[int, int]:
-        """Return the oldest and the newest QPY version that is read."""
+        """Return the oldest and the newest QPY version that is read; asked for once."""
+        if self._qpy_versions is not None:
+            return self._qpy_versions
         header, _ = await self._pool.run(
             "qpy_versions", {}, time_limit=self._time_limit, memory_limit=self._memory_limit
         )
-        return header["oldest"], header["newest"]
+        self._qpy_versions = header["oldest"], header["newest"]
+        return self._qpy_versions
 
     def _description(self, backend: Backend) -> bytes:
         """Return a backend as JSON. Providers hand out the same object again and again, so it is written once."""

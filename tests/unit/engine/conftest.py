@@ -35,6 +35,9 @@ class UnreadProgram:
     ) -> bytes:
         return result
 
+    async def qpy_versions(self) -> tuple[int, int]:
+        return 13, 18
+
 
 @dataclass
 class Engine:

@@ -93,7 +93,7 @@ async def wire(tmp_path: Path) -> AsyncIterator[Wire]:
             session_service_pb2_grpc.SessionServiceServicer(), server
         )
         admin_service_pb2_grpc.add_AdminServiceServicer_to_server(admin_service_pb2_grpc.AdminServiceServicer(), server)
-        server_service_pb2_grpc.add_ServerServiceServicer_to_server(ServerService(limits), server)
+        server_service_pb2_grpc.add_ServerServiceServicer_to_server(ServerService(limits, engine.jobs._reader), server)
         port = server.add_insecure_port("127.0.0.1:0")
         await server.start()
         async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:

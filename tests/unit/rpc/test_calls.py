@@ -332,3 +332,10 @@ async def test_a_watch_sends_a_small_result_along_if_it_is_asked_to(wire: Wire, 
         responses = [each async for each in wire.jobs.WatchJob(request, metadata=bearer(), timeout=10)]
         assert [each.HasField("result") for each in responses] == [False] * (len(responses) - 1) + [sent]
         assert not sent or responses[-1].result == result
+
+
+async def test_the_server_tells_its_limits(wire: Wire) -> None:
+    server = server_service_pb2_grpc.ServerServiceStub(wire.channel)
+    info = (await server.GetServerInfo(server_service_pb2.GetServerInfoRequest(), metadata=bearer(Role.VIEWER))).info
+    assert (info.min_qpy_version, info.max_qpy_version, info.chunk_size_bytes) == (13, 18, 4)
+    assert info.heartbeat_interval.ToMilliseconds() == 200
