@@ -7,7 +7,6 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Self, TypeVar, cast
 
 import grpc
-import grpc.experimental
 
 from qgateway._channel import (
     call_metadata,
@@ -42,9 +41,7 @@ class _Channel:
 
     def __init__(self, settings: ConnectionSettings) -> None:
         credentials = channel_credentials(settings)
-        # An option of grpc that its authors call experimental: without it everything works the same, only later.
-        # A stream is read by the thread that asks for it: without a thread between them, each message comes sooner.
-        options = [*channel_options(settings), (grpc.experimental.ChannelOptions.SingleThreadedUnaryStream, 1)]
+        options = channel_options(settings)
         if credentials is None:
             self.channel = grpc.insecure_channel(settings.target, options)
         else:
