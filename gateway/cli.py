@@ -12,6 +12,7 @@ from typing import Annotated, Any
 import typer
 
 from gateway import __version__
+from gateway.credentials.cli import app as credentials
 
 app = typer.Typer(
     name="gateway",
@@ -24,6 +25,7 @@ keys = typer.Typer(help="API keys.", no_args_is_help=True)
 config = typer.Typer(help="The configuration.", no_args_is_help=True)
 app.add_typer(keys, name="keys")
 app.add_typer(config, name="config")
+app.add_typer(credentials, name="credentials")
 
 ConfigFile = Annotated[
     Path | None,
@@ -32,13 +34,14 @@ ConfigFile = Annotated[
 
 
 def main() -> None:
-    """Run the command; a wrong configuration, or a store that cannot be used, ends it with exit code 2 and one message."""
+    """Run the command; what cannot work as it is set up ends it with exit code 2 and one message."""
     from gateway.config import ConfigError
+    from gateway.credentials.errors import CredentialError
     from gateway.store import StoreUnusable
 
     try:
         app()
-    except (ConfigError, StoreUnusable) as error:
+    except (ConfigError, CredentialError, StoreUnusable) as error:
         typer.echo(str(error), err=True)
         sys.exit(2)
 

@@ -13,10 +13,12 @@ import tomllib
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
 
 from gateway.access.api_keys import ApiKey, hash_api_key
+from gateway.config_accounts import AccountSettings, LocalAccountSettings
+from gateway.config_base import Section
 from gateway.domain.access import Role
 
 _NAME = re.compile(r"[a-z0-9]([a-z0-9_-]{0,62})")
@@ -37,12 +39,7 @@ def is_loopback(listen: str) -> bool:
         return False
 
 
-class _Section(BaseModel):
-    # An unknown setting is a mistake, and a mistake must not pass in silence.
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
-
-
-class TlsSettings(_Section):
+class TlsSettings(Section):
     """TLS of the server. Without `certificate` and `key` it speaks plain text, and then on loopback only."""
 
     certificate: Path | None = None
@@ -61,7 +58,7 @@ class TlsSettings(_Section):
         return self
 
 
-class ServerSettings(_Section):
+class ServerSettings(Section):
     """Where and how the server listens."""
 
     listen: str = "127.0.0.1:50051"
@@ -105,14 +102,14 @@ class ServerSettings(_Section):
         return self
 
 
-class StoreSettings(_Section):
+class StoreSettings(Section):
     """Where jobs, results and the audit trail are kept."""
 
     path: Path = Path("qgateway.db")
     """File of the SQLite database. Its directory is made if it is missing."""
 
 
-class WorkerSettings(_Section):
+class WorkerSettings(Section):
     """The processes that read programs. They are started when they are first needed."""
 
     processes: Annotated[int, Field(ge=1, le=64)] = 1
@@ -123,26 +120,16 @@ class WorkerSettings(_Section):
     """Most memory for one program, in bytes."""
 
 
-class LocalAccountSettings(_Section):
-    """An account of the local provider: circuits run on this machine, with Aer."""
+class CredentialsSettings(Section):
+    """Where the keys of accounts are kept whose settings say `key_sealed`."""
 
-    provider: Literal["local"]
-    """Kind of provider."""
-    parallel_jobs: Annotated[int, Field(ge=1, le=256)] = Field(default_factory=lambda: os.cpu_count() or 1)
-    """Number of jobs that run at a time, each in a process of its own. Default: the number of processors."""
-    queue_limit: Annotated[int, Field(ge=1)] = 10_000
-    """Most jobs that wait."""
-    time_limit: Annotated[float, Field(ge=1)] = 300.0
-    """Longest run of a job, in seconds."""
-    memory_limit: Annotated[int, Field(ge=256 * 1024 * 1024)] = 4 * 1024**3
-    """Most memory of a run, in bytes. It decides how many qubits the ideal simulator has."""
-    max_shots: Annotated[int, Field(ge=1)] = 1_000_000
-    """Most shots of a circuit."""
-    max_circuits: Annotated[int, Field(ge=1)] = 300
-    """Most experiments of a job."""
+    sealed_file: Path = Path("credentials.sealed")
+    """The sealed file. `gateway credentials` writes it."""
+    seal_key_file: Path | None = None
+    """File with the key of the sealed file. Default: what GATEWAY_SEAL_KEY_FILE or GATEWAY_SEAL_KEY says."""
 
 
-class ApiKeySettings(_Section):
+class ApiKeySettings(Section):
     """One API key. `gateway keys generate` makes a key and the lines to paste here."""
 
     name: str
@@ -203,7 +190,7 @@ class ApiKeySettings(_Section):
         return SecretStr(text.strip())
 
 
-class AccessSettings(_Section):
+class AccessSettings(Section):
     """Who may call."""
 
     api_keys: tuple[ApiKeySettings, ...] = ()
@@ -218,13 +205,17 @@ class AccessSettings(_Section):
         return value
 
 
-class LogSettings(_Section):
+class LogSettings(Section):
     """What is logged, and how."""
 
     level: Literal["debug", "info", "warning", "error"] = "info"
     """Least level that is logged."""
     format: Literal["auto", "json", "text"] = "auto"
     """`json` for machines, `text` for people; `auto` is text on a terminal."""
+
+
+def _local_account() -> dict[str, AccountSettings]:
+    return {"local": LocalAccountSettings(provider="local")}
 
 
 class Settings(BaseSettings):
@@ -247,16 +238,16 @@ class Settings(BaseSettings):
     """The processes that read programs."""
     access: AccessSettings = AccessSettings()
     """Who may call."""
-    accounts: dict[str, LocalAccountSettings] = Field(
-        default_factory=lambda: {"local": LocalAccountSettings(provider="local")}
-    )
+    credentials: CredentialsSettings = CredentialsSettings()
+    """Where keys are kept."""
+    accounts: dict[str, AccountSettings] = Field(default_factory=_local_account)
     """Provider accounts by name, in the order in which a backend is looked for. Default: one local account."""
     log: LogSettings = LogSettings()
     """What is logged."""
 
     @field_validator("accounts")
     @classmethod
-    def _account_names(cls, value: dict[str, LocalAccountSettings]) -> dict[str, LocalAccountSettings]:
+    def _account_names(cls, value: dict[str, AccountSettings]) -> dict[str, AccountSettings]:
         for name in value:
             if not _NAME.fullmatch(name):
                 raise ValueError(f"account name {name!r} must be 1 to 63 lower-case letters, digits, '-' and '_'")
@@ -308,7 +299,17 @@ def _explain(error: ValidationError, path: Path | None) -> str:
         "The configuration is wrong:" if path is None else f"The configuration in {path} (or the environment) is wrong:"
     ]
     for problem in error.errors(include_input=False, include_url=False):
-        name = ".".join(str(part) for part in problem["loc"]) or "configuration"
-        text = "there is no such setting" if problem["type"] == "extra_forbidden" else problem["msg"]
-        lines.append(f"  {name}: {text.removeprefix('Value error, ')}")
+        name = ".".join(str(part) for part in _path(problem["loc"])) or "configuration"
+        if problem["type"].startswith("union_tag_"):
+            name, text = f"{name}.provider", "must be 'local' or 'ibm'"
+        elif problem["type"] == "extra_forbidden":
+            text = "there is no such setting"
+        else:
+            text = problem["msg"].removeprefix("Value error, ")
+        lines.append(f"  {name}: {text}")
     return "\n".join(lines)
+
+
+def _path(location: tuple[int | str, ...]) -> tuple[int | str, ...]:
+    """Return where a setting stands in the file: behind an account's name comes its kind, which is no part of that."""
+    return location[:2] + location[3:] if location[:1] == ("accounts",) else location

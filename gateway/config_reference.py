@@ -27,6 +27,10 @@ wins. The variable of a setting is `GATEWAY_` and its path in capitals, with two
 """
 
 
+_INSIDE: dict[Any, str] = {dict: ".NAME.", tuple: "[]."}
+"""How a path goes on inside of a setting of a type."""
+
+
 def reference() -> str:
     """Return every setting with its default and meaning, as Markdown."""
     rows = (f"| `{name}` | {default} | {meaning} |" for name, default, meaning in _settings(Settings, ""))
@@ -35,21 +39,26 @@ def reference() -> str:
 
 def _settings(model: type[BaseModel], prefix: str) -> Iterator[tuple[str, str, str]]:
     for name, field in model.model_fields.items():
-        path, section = f"{prefix}{name}", _section(field.annotation)
-        if section is None:
+        path, sections = f"{prefix}{name}", _sections(field.annotation)
+        if not sections:
             yield path, _default(field), " ".join((field.description or "").split())
-        elif get_origin(field.annotation) is dict:
-            yield from _settings(section, f"{path}.NAME.")
-        elif get_origin(field.annotation) is tuple:
-            yield from _settings(section, f"{path}[].")
-        else:
-            yield from _settings(section, f"{path}.")
+        for section in sections:
+            for inner, default, meaning in _settings(
+                section, f"{path}{_INSIDE.get(get_origin(field.annotation), '.')}"
+            ):
+                yield inner, default, f"{_kind(section)}{meaning}" if len(sections) > 1 else meaning
 
 
-def _section(annotation: Any) -> type[BaseModel] | None:
+def _sections(annotation: Any) -> list[type[BaseModel]]:
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return annotation
-    return next((found for part in get_args(annotation) if (found := _section(part))), None)
+        return [annotation]
+    return [found for part in get_args(annotation) for found in _sections(part)]
+
+
+def _kind(section: type[BaseModel]) -> str:
+    """Return for which kind of provider the settings of a section are."""
+    (kind,) = get_args(section.model_fields["provider"].annotation)
+    return f"(`{kind}`) "
 
 
 def _default(field: FieldInfo) -> str:

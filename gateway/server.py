@@ -31,19 +31,20 @@ from qgateway.v1 import (
 )
 
 from gateway.access.api_keys import ApiKeyAuthenticator
-from gateway.config import ConfigError, LocalAccountSettings, ServerSettings, Settings
+from gateway.assembly import new_provider
+from gateway.config import ConfigError, ServerSettings, Settings
+from gateway.config_accounts import LocalAccountSettings
 from gateway.domain.program import ProgramReader
-from gateway.domain.provider import Health, Provider
+from gateway.domain.provider import Health
 from gateway.engine.accounts import Accounts
 from gateway.engine.hub import Hub
 from gateway.engine.jobs import Jobs
-from gateway.providers.local import LocalProvider, LocalSettings
 from gateway.rpc.interceptor import CallInterceptor
 from gateway.rpc.job_service import JobService
 from gateway.rpc.limits import Limits
 from gateway.rpc.read_services import AccountService, BackendService, ServerService
 from gateway.store import Store
-from gateway.workers import WorkerPool, WorkerProgramReader, WorkerSimulators
+from gateway.workers import WorkerPool, WorkerProgramReader
 
 _log = structlog.get_logger(__name__)
 
@@ -63,6 +64,9 @@ _HEALTH = {
     Health.DEGRADED: health_pb2.HealthCheckResponse.SERVING,
     Health.NOT_SERVING: health_pb2.HealthCheckResponse.NOT_SERVING,
 }
+
+_HEALTH_SECONDS = 1.0
+"""Seconds between two looks at the health of the accounts; it is kept in memory."""
 
 
 class GatewayServer:
@@ -86,6 +90,7 @@ class GatewayServer:
         self._parts = AsyncExitStack()
         self._server: grpc.aio.Server
         self._health = HealthServicer()
+        self._told_health: dict[str, health_pb2.HealthCheckResponse.ServingStatus.ValueType] = {}
         self._jobs: Jobs
         self.port = 0
         """Port that the server listens on; 0 before `start`."""
@@ -105,7 +110,12 @@ class GatewayServer:
             reader = WorkerProgramReader(
                 pool, time_limit=settings.workers.time_limit, memory_limit=settings.workers.memory_limit
             )
-            accounts = Accounts([self._provider(name, account, pool) for name, account in settings.accounts.items()])
+            accounts = Accounts(
+                [
+                    new_provider(name, account, settings.credentials, pool, self._parts)
+                    for name, account in settings.accounts.items()
+                ]
+            )
             await accounts.start()
             self._parts.push_async_callback(accounts.close)
             self._jobs = Jobs(accounts, store, Hub(store), reader)
@@ -132,20 +142,6 @@ class GatewayServer:
         await self._server.stop(self._settings.server.drain_timeout)
         await self._parts.aclose()
         _log.info("stopped")
-
-    def _provider(self, name: str, account: LocalAccountSettings, pool: WorkerPool) -> Provider:
-        return LocalProvider(
-            name,
-            WorkerSimulators(pool),
-            LocalSettings(
-                parallel_jobs=account.parallel_jobs,
-                queue_limit=account.queue_limit,
-                time_limit=account.time_limit,
-                memory_limit=account.memory_limit,
-                max_shots=account.max_shots,
-                max_circuits=account.max_circuits,
-            ),
-        )
 
     async def _listen(self, accounts: Accounts, reader: ProgramReader) -> None:
         settings = self._settings.server
@@ -190,8 +186,22 @@ class GatewayServer:
             self._parts.push_async_callback(probed.stop, None)
         for service in ("", *_SERVICES):
             await self._health.set(service, health_pb2.HealthCheckResponse.SERVING)
+        await self._tell_health(accounts)
+        following = asyncio.create_task(self._follow_health(accounts))
+        self._parts.callback(following.cancel)
+
+    async def _follow_health(self, accounts: Accounts) -> None:
+        """Tell the health of the accounts as it changes, until cancelled."""
+        while True:
+            await asyncio.sleep(_HEALTH_SECONDS)
+            await self._tell_health(accounts)
+
+    async def _tell_health(self, accounts: Accounts) -> None:
         for name, provider in accounts.providers.items():
-            await self._health.set(f"account/{name}", _HEALTH[provider.health().health])
+            health = _HEALTH[provider.health().health]
+            if self._told_health.get(name) != health:
+                self._told_health[name] = health
+                await self._health.set(f"account/{name}", health)
 
 
 async def serve(settings: Settings, on_ready: Callable[[int], None]) -> None:
@@ -230,7 +240,9 @@ def _worker_pool(settings: Settings) -> WorkerPool:
 
     It has room for every run that the accounts allow, and beside those for reading programs.
     """
-    runs = sum(account.parallel_jobs for account in settings.accounts.values())
+    runs = sum(
+        account.parallel_jobs for account in settings.accounts.values() if isinstance(account, LocalAccountSettings)
+    )
     warm_up = "warm_up_programs,warm_up_simulation" if runs else "warm_up_programs"
     return WorkerPool(size=settings.workers.processes + runs, warm_up=warm_up)
 

@@ -6,8 +6,11 @@ import pytest
 
 from gateway.access.api_keys import hash_api_key
 from gateway.config import ConfigError, load_settings
+from gateway.config_accounts import IbmAccountSettings
 from gateway.config_reference import reference
 from gateway.domain.access import Role
+
+CRN = "crn:v1:bluemix:public:quantum-computing:us-east:a/0123:4567::"
 
 
 @pytest.fixture(autouse=True)
@@ -53,6 +56,25 @@ def test_the_file_can_be_named_by_the_environment(tmp_path: Path, monkeypatch: p
         ("[accounts.local]\nprovider = 'mars'\n", "accounts.local.provider"),
         ("[accounts.'A b']\nprovider = 'local'\n", "account name 'A b'"),
         ("[accounts.local]\nprovider = 'local'\nparallel_jobs = 0\n", "accounts.local.parallel_jobs"),
+        ("[accounts.lab]\ncrn = 'x'\n", "accounts.lab.provider: must be 'local' or 'ibm'"),
+        (f"[accounts.lab]\nprovider = 'ibm'\ncrn = '{CRN}'\n", "accounts.lab: exactly one of key_env, key_file"),
+        (
+            f"[accounts.lab]\nprovider = 'ibm'\ncrn = '{CRN}'\nkey_env = 'A'\nkey_sealed = 'b'\n",
+            "accounts.lab: exactly one of key_env, key_file",
+        ),
+        ("[accounts.lab]\nprovider = 'ibm'\ncrn = 'mine'\nkey_env = 'A'\n", "accounts.lab.crn: must be the CRN"),
+        (
+            f"[accounts.lab]\nprovider = 'ibm'\ncrn = '{CRN}'\nkey_env = 'A'\nprogram = 'sampler'\ncircuit_format = 'qpy18'\n",
+            "'qpy17' only",
+        ),
+        (
+            f"[accounts.lab]\nprovider = 'ibm'\ncrn = '{CRN}'\nkey_env = 'A'\napi_url = 'https://me:secret@x'\n",
+            "without user and password",
+        ),
+        (
+            f"[accounts.lab]\nprovider = 'ibm'\ncrn = '{CRN}'\n[accounts.lab.key_vault]\naddress = 'https://v'\npath = 'p'\n",
+            "accounts.lab.key_vault: exactly one of token_env, token_file and role_id",
+        ),
         ("[[access.api_keys]]\nname = 'a'\n", "exactly one of sha256, key_env and key_file"),
         ("[[access.api_keys]]\nname = 'a'\nsha256 = 'short'\n", "64 hexadecimal digits"),
         ("[[access.api_keys]]\nname = 'a'\nkey_env = 'X'\nrole = 'king'\n", "role"),
@@ -66,6 +88,31 @@ def test_the_file_can_be_named_by_the_environment(tmp_path: Path, monkeypatch: p
 def test_a_wrong_setting_is_refused_by_its_name(tmp_path: Path, text: str, named: str) -> None:
     with pytest.raises(ConfigError, match=named.replace("[", r"\[")):
         load_settings(_write(tmp_path, text))
+
+
+def test_an_account_of_ibm_quantum_needs_its_instance_and_a_key(tmp_path: Path) -> None:
+    path = _write(tmp_path, f"[accounts.lab]\nprovider = 'ibm'\ncrn = '{CRN}'\nkey_file = '/run/secrets/lab'\n")
+    account = load_settings(path).accounts["lab"]
+    assert isinstance(account, IbmAccountSettings)
+    assert (account.crn, account.key_file, account.program) == (CRN, Path("/run/secrets/lab"), "executor")
+    assert account.submits_per_minute == 5
+
+
+def test_an_account_can_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in {"PROVIDER": "ibm", "CRN": CRN, "KEY_SEALED": "lab"}.items():
+        monkeypatch.setenv(f"GATEWAY_ACCOUNTS__LAB__{name}", value)
+    account = load_settings().accounts["lab"]
+    assert isinstance(account, IbmAccountSettings)
+    assert account.key_sealed == "lab"
+
+
+def test_a_key_in_vault_is_reached_by_token_or_as_a_role(tmp_path: Path) -> None:
+    head = f"[accounts.lab]\nprovider = 'ibm'\ncrn = '{CRN}'\n[accounts.lab.key_vault]\naddress = 'https://v'\npath = 'p'\n"
+    for way in ("token_env = 'T'", "token_file = '/t'", "role_id = 'r'\nsecret_id_env = 'S'"):
+        account = load_settings(_write(tmp_path, f"{head}{way}\n")).accounts["lab"]
+        assert isinstance(account, IbmAccountSettings)
+    with pytest.raises(ConfigError, match="belongs to role_id"):
+        load_settings(_write(tmp_path, f"{head}token_env = 'T'\nsecret_id_env = 'S'\n"))
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
