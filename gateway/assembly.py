@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextlib import AsyncExitStack
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from gateway.credentials.sources import EnvironmentSource, FileSource, SealedFil
 from gateway.credentials.token_cache import TokenCache
 from gateway.credentials.vault import VaultAppRole, VaultSource, VaultToken
 from gateway.domain.provider import Provider
+from gateway.engine.pacing import Pacing
 from gateway.providers.ibm import (
     IAM_URL,
     CircuitFormat,
@@ -42,6 +44,20 @@ def new_provider(
     if isinstance(account, LocalAccountSettings):
         return _local(name, account, pool)
     return _ibm(name, account, credentials, pool, parts)
+
+
+def pacing_of(accounts: Mapping[str, AccountSettings]) -> Mapping[str, Pacing]:
+    """Return how the engine is to treat the accounts, as far as their settings say."""
+    return {
+        name: Pacing(
+            submits_per_minute=account.submits_per_minute,
+            shortest_poll=account.shortest_poll,
+            longest_poll=account.longest_poll,
+            settle_seconds=account.settle_seconds,
+        )
+        for name, account in accounts.items()
+        if isinstance(account, IbmAccountSettings)
+    }
 
 
 def _local(name: str, account: LocalAccountSettings, pool: WorkerPool) -> Provider:

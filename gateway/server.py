@@ -31,7 +31,7 @@ from qgateway.v1 import (
 )
 
 from gateway.access.api_keys import ApiKeyAuthenticator
-from gateway.assembly import new_provider
+from gateway.assembly import new_provider, pacing_of
 from gateway.config import ConfigError, ServerSettings, Settings
 from gateway.config_accounts import LocalAccountSettings
 from gateway.domain.program import ProgramReader
@@ -118,7 +118,7 @@ class GatewayServer:
             )
             await accounts.start()
             self._parts.push_async_callback(accounts.close)
-            self._jobs = Jobs(accounts, store, Hub(store), reader)
+            self._jobs = Jobs(accounts, store, Hub(store), reader, pacing_of(settings.accounts))
             await self._jobs.start()
             self._parts.push_async_callback(self._jobs.close)
             await self._listen(accounts, reader)

@@ -10,17 +10,24 @@ from functools import partial
 import structlog
 
 from gateway.domain.errors import (
+    FailedPrecondition,
     GatewayError,
     InvalidArgument,
     NotFound,
+    PermissionDenied,
+    Reason,
     ResourceExhausted,
+    SubmissionInDoubt,
     Unavailable,
     WorkerFailure,
 )
-from gateway.domain.job import Job, JobFailure, PendingKind, utc_now
+from gateway.domain.job import Job, JobFailure, SubmissionState, utc_now
 from gateway.domain.program import PreparedProgram, ProgramReader
 from gateway.domain.provider import Capability, Provider, ProviderSubmission
 from gateway.engine import transitions
+from gateway.engine.doubts import Doubts
+from gateway.engine.pacing import Pacing, TokenBucket, jittered
+from gateway.engine.poller import Poller
 from gateway.engine.tracker import Tracker
 from gateway.store import Store
 
@@ -28,25 +35,55 @@ _log = structlog.get_logger(__name__)
 
 _RETRY_SECONDS = 5.0
 """Wait before the next try where the provider names none."""
+_LONGEST_RETRY_SECONDS = 60.0
+"""Longest wait between two tries where the provider names none."""
+
+REFUSALS = (InvalidArgument, FailedPrecondition, PermissionDenied, NotFound, WorkerFailure)
+"""Errors of a hand-over that no further try would mend."""
 
 
 class Dispatcher:
     """Hands jobs over to one provider: at once where it can, else as soon as the provider takes them."""
 
-    def __init__(self, provider: Provider, store: Store, reader: ProgramReader, tracker: Tracker) -> None:
+    def __init__(
+        self, provider: Provider, store: Store, reader: ProgramReader, tracker: Tracker | Poller, pacing: Pacing
+    ) -> None:
         self._provider = provider
         self._store = store
         self._reader = reader
         self._tracker = tracker
+        self._volatile = Capability.VOLATILE in provider.capabilities
+        self._bucket = TokenBucket(pacing.submits_per_minute, asyncio.get_running_loop().time)
+        self._settle_seconds = pacing.settle_seconds
+        self._doubts = Doubts(
+            provider, store, follow=tracker.track, send=self.put_back, settle_seconds=pacing.settle_seconds
+        )
+        self._unsure: set[str] = set()
+        """Jobs of a former run: they are looked up before they are sent."""
         self._backlog: deque[str] = deque()
         self._wake = asyncio.Event()
+        self._failures = 0
+        """Hand-overs in a row that have to be tried again."""
         self._not_before = 0.0
         """When the provider may be asked again, on the clock of the event loop."""
 
     @property
     def is_immediate(self) -> bool:
         """Whether a job that comes now goes at once to a provider that runs in the gateway itself: see `begin`."""
-        return not self._backlog and Capability.VOLATILE in self._provider.capabilities
+        return self._volatile and not self._backlog
+
+    def claim(self, job: Job) -> Job:
+        """Return a new job as it is to be stored: on its way to the provider, or waiting for its turn.
+
+        Only one that is on its way is sent by `hand_over`. So it is in the store, before the provider hears of it, that the
+        provider may have it.
+        """
+        if self._volatile:
+            return job
+        if not self._backlog and self._clock() >= self._not_before and self._bucket.take():
+            return transitions.sent(job)
+        delay = self._bucket.delay(ahead=len(self._backlog))
+        return transitions.paced(job, utc_now() + timedelta(seconds=delay)) if delay else job
 
     async def begin(self, job: Job, program: PreparedProgram) -> None:
         """Hand over a job before it is stored, to a provider that runs in the gateway itself.
@@ -74,9 +111,9 @@ class Dispatcher:
         """Hand over a job that was just accepted, or let it wait behind those that came before.
 
         Raises:
-            InvalidArgument: The provider refuses it for good.
+            InvalidArgument, FailedPrecondition, PermissionDenied, NotFound, WorkerFailure: It is refused for good.
         """
-        if self._backlog:
+        if job.submission.state is not SubmissionState.SENT and (self._backlog or not self._volatile):
             self.put_back(job.id)
             return job
         try:
@@ -90,6 +127,23 @@ class Dispatcher:
         self.put_back(job.id)
         return waiting
 
+    def take_up(self, job: Job) -> None:
+        """Go on with an unfinished job of a former run."""
+        if self._volatile or job.submission.state is SubmissionState.REFUSED:
+            self.put_back(job.id)
+        elif job.submission.state is SubmissionState.ACCEPTED:
+            self._tracker.track(job.provider_job_id, job.id)
+            self._doubts.accepted(job)
+        elif job.submission.state is SubmissionState.PENDING:
+            self._unsure.add(job.id)
+            self.put_back(job.id)
+        else:
+            self._doubts.add(job.id)
+
+    async def close(self) -> None:
+        """Stop looking for jobs in doubt."""
+        await self._doubts.close()
+
     def put_back(self, job_id: str) -> None:
         """Let a stored job wait for its hand-over, behind those that wait already."""
         self._backlog.append(job_id)
@@ -100,7 +154,7 @@ class Dispatcher:
         while True:
             await self._wake.wait()
             while self._backlog:
-                await asyncio.sleep(self._not_before - asyncio.get_running_loop().time())
+                await asyncio.sleep(max(self._not_before - self._clock(), self._bucket.delay()))
                 if await self._hand_over_stored(self._backlog[0]):
                     self._backlog.popleft()
             self._wake.clear()
@@ -111,32 +165,87 @@ class Dispatcher:
         if job is None or job.status.is_final:
             return True
         try:
-            backend = await self._provider.backend(job.backend)
-            program = await self._reader.prepare(await self._store.read_program(job_id), backend, job.options)
+            program = await self._prepare(job)
+            if program is None:
+                return True
+            if not self._volatile:
+                self._bucket.take()
+                job = await self._store.change_job(job_id, transitions.about_to_be_sent)
+                if job.status.is_final:
+                    return True
             await self._submit(job, program)
         except (ResourceExhausted, Unavailable) as error:
             await self._wait(job, error)
             return False
-        except (InvalidArgument, NotFound, WorkerFailure) as error:
+        except REFUSALS as error:
             failure = JobFailure(error.reason, error.message)
             await self._store.change_job(job_id, partial(transitions.refused, failure=failure))
-        except GatewayError:
+        except Exception:  # noqa: BLE001 - one job's trouble must not end the hand-over of all others
             _log.exception("hand_over_failed", account=self._provider.account, job=job_id)
             self._pause(_RETRY_SECONDS)
             return False
         return True
 
+    async def _prepare(self, job: Job) -> PreparedProgram | None:
+        """Read the program of a waiting job. Returns None if its provider turns out to have the job.
+
+        Raises:
+            Unavailable: The provider does not let itself be asked.
+        """
+        try:
+            if job.id in self._unsure:
+                if found := await self._provider.find(job.id):
+                    await self._doubts.adopt(job.id, found)
+                    return None
+                self._unsure.discard(job.id)
+            backend = await self._provider.backend(job.backend)
+        except PermissionDenied as error:  # it is the account's key that is refused, and not the job
+            raise Unavailable(error.message, reason=Reason.CREDENTIALS_REFUSED, metadata=error.metadata) from None
+        return await self._reader.prepare(await self._store.read_program(job.id), backend, job.options)
+
     async def _submit(self, job: Job, program: PreparedProgram) -> Job:
-        update = await self._provider.submit(_submission(job, program))
+        try:
+            update = await self._provider.submit(_submission(job, program))
+        except (*REFUSALS, ResourceExhausted, Unavailable):
+            raise
+        except Exception as error:
+            if self._volatile:
+                raise
+            return await self._doubt(job, error)
         job = await self._store.change_job(job.id, partial(transitions.accepted, update=update))
-        if job.status.is_final:  # a caller cancelled it while it was on its way
-            await self._provider.cancel(update.provider_job_id)
+        self._failures = 0
         self._tracker.track(update.provider_job_id, job.id)
+        if job.status.is_final or job.cancel_requested:  # a caller cancelled it while it was on its way
+            await self._cancel(update.provider_job_id)
+        if not self._volatile:
+            self._doubts.accepted(job)
+        return job
+
+    async def _cancel(self, provider_job_id: str) -> None:
+        try:
+            await self._provider.cancel(provider_job_id)
+        except GatewayError as error:  # it is tracked, and tracking tries again
+            _log.warning("cancel_failed", account=self._provider.account, detail=error.message)
+
+    async def _doubt(self, job: Job, error: Exception) -> Job:
+        """Let a job be looked up that the provider may or may not have."""
+        seconds = self._settle_seconds
+        if isinstance(error, SubmissionInDoubt):
+            message, seconds = error.message, error.retry_after or seconds
+        else:
+            _log.error("submission_failed", account=self._provider.account, job=job.id, exc_info=error)
+            message = "Whether the provider has the job is not known yet. The gateway looks it up."
+        retry_at = utc_now() + timedelta(seconds=seconds)
+        doubtful = partial(transitions.in_doubt, message=message, retry_at=retry_at)
+        job = await self._store.change_job(job.id, doubtful)
+        self._doubts.add(job.id, seconds)
         return job
 
     async def _wait(self, job: Job, error: GatewayError) -> Job:
-        kind = PendingKind.PACED if isinstance(error, ResourceExhausted) else PendingKind.PROVIDER_UNREACHABLE
-        seconds = error.retry_after or _RETRY_SECONDS
+        kind = transitions.trouble_kind(error)
+        self._failures += 1
+        pause = min(_RETRY_SECONDS * 2.0 ** min(self._failures - 1, 10), _LONGEST_RETRY_SECONDS)
+        seconds = error.retry_after or (_RETRY_SECONDS if self._volatile else jittered(pause))
         self._pause(seconds)
         retry_at = utc_now() + timedelta(seconds=seconds)
         return await self._store.change_job(
@@ -144,7 +253,10 @@ class Dispatcher:
         )
 
     def _pause(self, seconds: float) -> None:
-        self._not_before = asyncio.get_running_loop().time() + seconds
+        self._not_before = self._clock() + seconds
+
+    def _clock(self) -> float:
+        return asyncio.get_running_loop().time()
 
 
 def _submission(job: Job, program: PreparedProgram) -> ProviderSubmission:

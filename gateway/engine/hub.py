@@ -68,6 +68,14 @@ class Hub:
             _wake(self._waiting.get(event.job.id, ()))
         _wake(self._waiting.get(None, ()))
 
+    def known(self, job_id: str) -> Job | None:
+        """Return the current state of a job if it is in memory."""
+        return self._jobs.get(job_id)
+
+    def is_watched(self, job_id: str) -> bool:
+        """Return whether somebody waits for news of a job."""
+        return job_id in self._waiting or None in self._waiting
+
     async def job(self, job_id: str) -> Job | None:
         """Return the current state of a job, from memory where it is known."""
         if (job := self._jobs.get(job_id)) is not None:

@@ -7,6 +7,7 @@ import hashlib
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
+from types import MappingProxyType
 
 import structlog
 
@@ -35,12 +36,15 @@ from gateway.domain.job import (
     utc_now,
 )
 from gateway.domain.program import PreparedProgram, ProgramReader
-from gateway.domain.provider import ProviderMetrics, QueuePlace
+from gateway.domain.provider import Capability, ProviderMetrics, QueuePlace
 from gateway.domain.query import JobFilter, JobPage
 from gateway.engine import transitions
 from gateway.engine.accounts import Accounts
-from gateway.engine.dispatcher import Dispatcher
+from gateway.engine.dispatcher import REFUSALS, Dispatcher
 from gateway.engine.hub import Hub
+from gateway.engine.pacing import Pacing
+from gateway.engine.poller import Poller
+from gateway.engine.queue_places import QueuePlaces
 from gateway.engine.recent_results import RecentResults
 from gateway.engine.recovery import recover
 from gateway.engine.tracker import Tracker
@@ -81,19 +85,30 @@ class SignOfLife:
 class Jobs:
     """Submits, follows, changes and ends jobs, on behalf of callers."""
 
-    def __init__(self, accounts: Accounts, store: Store, hub: Hub, reader: ProgramReader) -> None:
+    def __init__(
+        self,
+        accounts: Accounts,
+        store: Store,
+        hub: Hub,
+        reader: ProgramReader,
+        pacing: Mapping[str, Pacing] = MappingProxyType({}),
+    ) -> None:
         self._accounts = accounts
         self._store = store
         self._hub = hub
         self._reader = reader
         self._recent_results = RecentResults()
-        self._trackers = {
-            name: Tracker(provider, store, self._recent_results) for name, provider in accounts.providers.items()
-        }
-        self._dispatchers = {
-            name: Dispatcher(provider, store, reader, self._trackers[name])
-            for name, provider in accounts.providers.items()
-        }
+        self._trackers: dict[str, Tracker | Poller] = {}
+        self._dispatchers: dict[str, Dispatcher] = {}
+        self._places: dict[str, QueuePlaces] = {}
+        for name, provider in accounts.providers.items():
+            pace = pacing.get(name, Pacing())
+            if Capability.PUSH in provider.capabilities:
+                self._trackers[name] = Tracker(provider, store, self._recent_results)
+            else:
+                self._trackers[name] = Poller(provider, store, hub, self._recent_results, pace)
+                self._places[name] = QueuePlaces(provider)
+            self._dispatchers[name] = Dispatcher(provider, store, reader, self._trackers[name], pace)
         self._tasks: list[asyncio.Task[None]] = []
         self._accepting: set[asyncio.Task[tuple[Job, bool]]] = set()
         self._stopping = False
@@ -116,6 +131,10 @@ class Jobs:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, *self._accepting, return_exceptions=True)
+        for dispatcher in self._dispatchers.values():
+            await dispatcher.close()
+        for places in self._places.values():
+            await places.close()
 
     async def submit(self, caller: Caller, request: JobRequest) -> tuple[Job, bool]:
         """Accept a job and hand it over.
@@ -125,6 +144,8 @@ class Jobs:
 
         Raises:
             InvalidArgument: The program or an option is wrong, or the provider refuses the job.
+            FailedPrecondition: The backend takes no jobs now.
+            PermissionDenied: The provider does not let the account run jobs.
             NotFound: There is no such backend.
             AlreadyExists: The request id was used for another request.
             Unavailable: The server is about to stop.
@@ -221,7 +242,8 @@ class Jobs:
         """
         await self.get(caller, job_id)
         job = await self._store.change_job(job_id, transitions.cancel_requested, _audit(caller, "job.cancel", job_id))
-        if job.status.is_final:
+        # A job that is on its way is cancelled as soon as it is known that the provider has it.
+        if job.status.is_final or not job.provider_job_id:
             return job
         try:
             update = await self._accounts.provider(job.account).cancel(job.provider_job_id)
@@ -385,6 +407,8 @@ class Jobs:
         """Return a queued job's place in the provider's queue, as of now, where it is known."""
         if job.status is not JobStatus.QUEUED or job.account not in self._accounts.providers:
             return None
+        if (places := self._places.get(job.account)) is not None:
+            return await places.get(job.provider_job_id)
         return await self._accounts.provider(job.account).queue_place(job.provider_job_id)
 
     async def count_unfinished(self, account: str) -> int:
@@ -404,6 +428,8 @@ class Jobs:
                 refusal = error
             else:
                 begun, job = True, transitions.presumed_accepted(job)
+        else:
+            job = dispatcher.claim(job)
         stored = None
         try:
             stored = await self._store.create_job(
@@ -421,7 +447,7 @@ class Jobs:
             return await dispatcher.postpone(stored, refusal), False
         try:
             return await dispatcher.hand_over(stored, program), False
-        except InvalidArgument:
+        except REFUSALS:
             # The caller is told, and nothing is left behind.
             await self._store.delete_job(job.id, lambda _: None, _audit(caller, "job.refused", job.id))
             raise

@@ -21,14 +21,15 @@ _log = structlog.get_logger(__name__)
 async def recover(store: Store, accounts: Accounts, dispatchers: Mapping[str, Dispatcher]) -> None:
     """Put every unfinished job back to work, the oldest first.
 
-    Providers that forget their jobs when the gateway stops get them again. A job whose account is no longer configured stays as
+    Providers that forget their jobs when the gateway stops get them again. Other providers are asked first for what they may
+    have, and what they have is followed. A job whose account is no longer configured stays as
     it is and says so.
     """
     unfinished = await store.unfinished_jobs()
     changed = await asyncio.gather(*(_take_up(store, accounts, job) for job in unfinished))
     for job in changed:
         if job.account in dispatchers and not job.status.is_final:
-            dispatchers[job.account].put_back(job.id)
+            dispatchers[job.account].take_up(job)
     if unfinished:
         _log.info("jobs_taken_up", jobs=len(unfinished))
 

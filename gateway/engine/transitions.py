@@ -10,7 +10,14 @@ import hashlib
 from dataclasses import replace
 from datetime import datetime
 
-from gateway.domain.errors import Aborted, FailedPrecondition, Reason
+from gateway.domain.errors import (
+    Aborted,
+    FailedPrecondition,
+    GatewayError,
+    PermissionDenied,
+    Reason,
+    ResourceExhausted,
+)
 from gateway.domain.job import (
     Change,
     EventType,
@@ -36,6 +43,16 @@ _PENDING_TEXT = {
     JobStatus.VALIDATING: (PendingKind.PROVIDER_QUEUE, "Being checked by {backend}."),
     JobStatus.RUNNING: (PendingKind.RUNNING, "Running on {backend}."),
 }
+_TROUBLE = frozenset(
+    {
+        PendingKind.PROVIDER_UNREACHABLE,
+        PendingKind.CREDENTIALS_REFUSED,
+        PendingKind.PACED,
+        PendingKind.SUBMITTING,
+        PendingKind.SUBMISSION_UNKNOWN,
+    }
+)
+"""What is over as soon as the provider tells of the job."""
 
 
 def etag(job: Job) -> str:
@@ -65,7 +82,7 @@ def accepted(job: Job, update: ProviderUpdate) -> Change | None:
         job,
         provider_job_id=update.provider_job_id,
         provider_status=update.provider_status,
-        submission=Submission(SubmissionState.ACCEPTED, job.submission.attempts + 1),
+        submission=Submission(SubmissionState.ACCEPTED, _attempts(job)),
         updated_at=update.at,
     )
     # The news that the run began can have been committed first; a final status comes with its own news.
@@ -74,11 +91,113 @@ def accepted(job: Job, update: ProviderUpdate) -> Change | None:
     return Change(_pending(sent, update), EventType.STATUS_CHANGED)
 
 
-def progressed(job: Job, update: ProviderUpdate) -> Change | None:
-    """Note that the provider works on the job: a status that is not final, and not behind the one that is known."""
-    if job.status.is_final or _ORDER[update.status] <= _ORDER[job.status]:
+def progressed(job: Job, update: ProviderUpdate, *, asked: bool = False) -> Change | None:
+    """Note that the provider works on the job: a status that is not final, and not behind the one that is known.
+
+    The provider's own word and its estimate are noted, too, and that the provider answers again.
+
+    Args:
+        job: The job.
+        update: What the provider says.
+        asked: Whether it said so when it was asked. What it tells by itself may have been overtaken by later news.
+    """
+    if job.status.is_final:
         return None
-    return Change(_pending(job, update), EventType.STATUS_CHANGED)
+    if update.estimated_seconds is not None:
+        estimated = replace(job, usage=replace(job.usage, estimated_seconds=update.estimated_seconds))
+    else:
+        estimated = job
+    if _ORDER[update.status] > _ORDER[job.status]:
+        return Change(_pending(estimated, update), EventType.STATUS_CHANGED)
+    if not asked and update.status is not job.status:
+        return None
+    # A word that says less than what is known moves the job nowhere; it is kept as the provider said it.
+    noted = replace(estimated, provider_status=update.provider_status)
+    if job.pending_reason is not None and job.pending_reason.kind in _TROUBLE and job.status in _PENDING_TEXT:
+        kind, text = _PENDING_TEXT[job.status]
+        noted = replace(noted, pending_reason=PendingReason(kind, text.format(backend=job.backend), update.at))
+    return None if noted == job else Change(replace(noted, updated_at=update.at), EventType.STATUS_CHANGED)
+
+
+def trouble_kind(error: GatewayError) -> PendingKind:
+    """Return why a job waits after an error of its provider that may pass."""
+    if error.reason is Reason.CREDENTIALS_REFUSED or isinstance(error, PermissionDenied):
+        return PendingKind.CREDENTIALS_REFUSED
+    return PendingKind.PACED if isinstance(error, ResourceExhausted) else PendingKind.PROVIDER_UNREACHABLE
+
+
+def troubled(job: Job, kind: PendingKind, message: str) -> Change | None:
+    """Note why there is no news of a job that the provider has. Saying the same again is no change."""
+    known = job.pending_reason
+    if job.status.is_final or (known is not None and known.kind is kind):
+        return None
+    now = utc_now()
+    reason = PendingReason(kind, message, now)
+    return Change(replace(job, pending_reason=reason, updated_at=now), EventType.STATUS_CHANGED, message)
+
+
+def failed(job: Job, failure: JobFailure) -> Change | None:
+    """Note that the job failed in a way that its provider does not tell of."""
+    if job.status.is_final:
+        return None
+    return Change(
+        with_status(job, JobStatus.ERROR, utc_now(), failure=failure), EventType.STATUS_CHANGED, failure.message
+    )
+
+
+def sent(job: Job) -> Job:
+    """Return the job as it is while its provider is told of it: from now on the provider may have it."""
+    return replace(job, submission=Submission(SubmissionState.SENT, _attempts(job)))
+
+
+def about_to_be_sent(job: Job) -> Change | None:
+    """Note that the provider is about to be told of the job, unless a caller cancelled it meanwhile."""
+    if job.status.is_final:
+        return None
+    return Change(replace(sent(job), updated_at=utc_now()), EventType.STATUS_CHANGED)
+
+
+def paced(job: Job, retry_at: datetime) -> Job:
+    """Return a new job that waits because its account may not send more jobs for now."""
+    message = f"The account {job.account!r} may send only so many jobs per minute; this one waits for its turn."
+    return replace(job, pending_reason=PendingReason(PendingKind.PACED, message, job.created_at, retry_at))
+
+
+def in_doubt(job: Job, message: str, retry_at: datetime) -> Change | None:
+    """Note that the provider may or may not have the job."""
+    if job.status.is_final or job.submission.state is SubmissionState.UNKNOWN:
+        return None
+    now = utc_now()
+    doubtful = replace(
+        job,
+        submission=Submission(SubmissionState.UNKNOWN, _attempts(job)),
+        pending_reason=PendingReason(PendingKind.SUBMISSION_UNKNOWN, message, now, retry_at),
+        updated_at=now,
+    )
+    return Change(doubtful, EventType.STATUS_CHANGED, message)
+
+
+def not_taken(job: Job) -> Change | None:
+    """Note that the provider does not have the job, after a doubt. One that is to be cancelled is cancelled by that."""
+    if job.status.is_final:
+        return None
+    now = utc_now()
+    if job.cancel_requested:
+        return _cancelled_before(job, now)
+    message = "The provider did not take the job; it is sent again."
+    again = replace(
+        job,
+        submission=replace(job.submission, state=SubmissionState.PENDING),
+        pending_reason=PendingReason(PendingKind.SUBMITTING, message, now),
+        updated_at=now,
+    )
+    return Change(again, EventType.STATUS_CHANGED, message)
+
+
+def twin_cancelled(job: Job, provider_job_id: str) -> Change:
+    """Tell that the provider had the job twice, and that the second was cancelled."""
+    message = f"The provider had the job a second time, as {provider_job_id}; that one was cancelled."
+    return Change(replace(job, updated_at=utc_now()), EventType.NOTE, message)
 
 
 def finished(job: Job, update: ProviderUpdate, result: bytes) -> Change | None:
@@ -102,6 +221,8 @@ def ended(job: Job, update: ProviderUpdate) -> Change | None:
     if job.status.is_final:
         return None
     failure = update.failure or JobFailure(Reason.PROVIDER_ERROR, "The provider gave no reason.")
+    if failure.reason is Reason.CANCELLED_UPSTREAM and job.cancel_requested:
+        failure = JobFailure(Reason.CANCELLED_BY_CALLER, "A caller cancelled the job.", failure.provider_code)
     job = with_status(
         _started(job, update),
         update.status,
@@ -140,17 +261,23 @@ def refused(job: Job, failure: JobFailure) -> Change | None:
     """Note that the job will never reach its provider."""
     if job.status.is_final:
         return None
-    submission = Submission(SubmissionState.REFUSED, job.submission.attempts + 1)
+    submission = Submission(SubmissionState.REFUSED, _attempts(job))
     job = with_status(job, JobStatus.ERROR, utc_now(), failure=failure, submission=submission)
     return Change(job, EventType.STATUS_CHANGED, failure.message)
 
 
 def waits(job: Job, kind: PendingKind, message: str, retry_at: datetime | None) -> Change | None:
-    """Note why the job is not handed over yet. Saying the same again is no change."""
+    """Note why the job is not handed over yet. Saying the same again is no change.
+
+    A job that is to be cancelled waits no longer: it is cancelled.
+    """
     known = job.pending_reason
-    if job.status.is_final or (known is not None and (known.kind, known.message) == (kind, message)):
+    is_told = known is not None and (known.kind, known.message) == (kind, message)
+    if job.status.is_final or (is_told and job.submission.state is SubmissionState.PENDING):
         return None
     now = utc_now()
+    if job.cancel_requested:
+        return _cancelled_before(job, now)
     since = known.since if known is not None and known.kind is kind else now
     waiting = with_status(
         job,
@@ -188,9 +315,7 @@ def cancel_requested(job: Job) -> Change | None:
     now = utc_now()
     job = replace(job, cancel_requested=True, updated_at=now)
     if job.submission.state is SubmissionState.PENDING:
-        failure = JobFailure(Reason.CANCELLED_BY_CALLER, "Cancelled before it was handed to the provider.")
-        cancelled = with_status(job, JobStatus.CANCELLED, now, failure=failure)
-        return Change(cancelled, EventType.STATUS_CHANGED, failure.message)
+        return _cancelled_before(job, now)
     return Change(job, EventType.CANCEL_REQUESTED)
 
 
@@ -228,6 +353,17 @@ def check_deletable(job: Job) -> None:
             reason=Reason.JOB_NOT_FINAL,
             metadata={"job": job.id, "status": job.status},
         )
+
+
+def _cancelled_before(job: Job, now: datetime) -> Change:
+    failure = JobFailure(Reason.CANCELLED_BY_CALLER, "Cancelled before it was handed to the provider.")
+    cancelled = with_status(job, JobStatus.CANCELLED, now, failure=failure)
+    return Change(cancelled, EventType.STATUS_CHANGED, failure.message)
+
+
+def _attempts(job: Job) -> int:
+    """Return how often the job was handed over, the hand-over included that is under way."""
+    return job.submission.attempts + (job.submission.state is SubmissionState.PENDING)
 
 
 def _pending(job: Job, update: ProviderUpdate) -> Job:

@@ -73,7 +73,7 @@ async def test_a_provider_outside_gets_a_job_only_after_it_is_stored_and_that_is
         job = await engine.submit()
         events = await engine.jobs.events(ALICE, job.id, after=0, limit=10)
     assert [(event.type, event.job.status, event.job.submission.state) for event in events] == [
-        (EventType.CREATED, JobStatus.INITIALIZING, SubmissionState.PENDING),
+        (EventType.CREATED, JobStatus.INITIALIZING, SubmissionState.SENT),
         (EventType.STATUS_CHANGED, JobStatus.QUEUED, SubmissionState.ACCEPTED),
     ]
 

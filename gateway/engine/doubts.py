@@ -1,0 +1,156 @@
+"""Finds out about jobs of which it is not known whether their provider has them, and about those that it has twice."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+import structlog
+
+from gateway.domain.errors import GatewayError, NotFound
+from gateway.domain.job import Job, JobStatus, SubmissionState, utc_now
+from gateway.domain.provider import Provider, ProviderUpdate
+from gateway.engine import transitions
+from gateway.engine.pacing import jittered
+from gateway.store import Store
+
+_log = structlog.get_logger(__name__)
+
+_AT_ONCE = 4
+"""Look-ups at a time."""
+_FIRST_LOOK = 0.5
+"""Seconds until the first look for a job; each further one comes after twice as long."""
+_LONGEST_PAUSE = 30.0
+_TWIN_LOOKS = (0.0, 0.5, 1.0, 5.0)
+"""When to look for a twin of a job that was sent again, as parts of the settle time."""
+
+
+class Doubts:
+    """The doubtful jobs of one provider. Each is looked up by its marker until it is certain what became of it.
+
+    Args:
+        provider: Who may have them.
+        store: Where they are.
+        follow: Is told the provider's id and the job's id of each job that was found.
+        send: Is told the id of each job that the provider certainly does not have.
+        settle_seconds: How long a job can turn up after it was sent; finding nothing before that says nothing.
+    """
+
+    def __init__(
+        self,
+        provider: Provider,
+        store: Store,
+        *,
+        follow: Callable[[str, str], None],
+        send: Callable[[str], None],
+        settle_seconds: float,
+    ) -> None:
+        self._provider = provider
+        self._store = store
+        self._follow = follow
+        self._send = send
+        self._settle_seconds = settle_seconds
+        self._few = asyncio.Semaphore(_AT_ONCE)
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._resent: set[str] = set()
+
+    def add(self, job_id: str, settle_seconds: float | None = None) -> None:
+        """Find out about a job that was sent at this moment at the latest."""
+        self._own(self._find_out(job_id, self._settle_seconds if settle_seconds is None else settle_seconds))
+
+    def accepted(self, job: Job) -> None:
+        """Take note that the provider has a job: one that was sent before may have a twin."""
+        if job.id in self._resent or job.submission.attempts > 1:
+            self._resent.discard(job.id)
+            self._own(self._look_for_twins(job))
+
+    async def adopt(self, job_id: str, found: tuple[str, ...]) -> None:
+        """Take the oldest of the provider's jobs that bear a job's marker as that job, and cancel the others."""
+        update = ProviderUpdate(found[0], JobStatus.QUEUED, "", utc_now())
+        job = await self._store.change_job(job_id, partial(transitions.accepted, update=update))
+        _log.info("job_adopted", account=self._provider.account, job=job_id, provider_job_id=found[0])
+        self._follow(found[0], job_id)
+        if job.status.is_final or job.cancel_requested:
+            await self._cancel(found[0])
+        if len(found) > 1:
+            self._own(self._look_for_twins(replace(job, provider_job_id=found[0])))
+
+    async def close(self) -> None:
+        """Stop looking. The next start takes the doubts up again."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def _own(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(self._safely(work))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _safely(self, work: Coroutine[Any, Any, None]) -> None:
+        try:
+            await work
+        except NotFound:
+            _log.info("doubtful_job_deleted", account=self._provider.account)
+        except Exception:  # noqa: BLE001 - one job's trouble must not become another's
+            _log.exception("doubt_not_resolved", account=self._provider.account)
+
+    async def _find_out(self, job_id: str, settle_seconds: float) -> None:
+        clock = asyncio.get_running_loop().time
+        settled_at, pause = clock() + settle_seconds, _FIRST_LOOK
+        while True:
+            await asyncio.sleep(jittered(pause))
+            pause = min(2 * pause, _LONGEST_PAUSE, max(settled_at - clock(), _FIRST_LOOK))
+            settled = clock() >= settled_at
+            try:
+                found = await self._look_up(job_id)
+                if found:
+                    await self.adopt(job_id, found)
+                    return
+            except NotFound:
+                raise
+            except GatewayError as error:
+                _log.warning("marker_not_looked_up", account=self._provider.account, job=job_id, detail=error.message)
+                pause = max(pause, error.retry_after or 0.0)
+                continue
+            if settled:
+                job = await self._store.change_job(job_id, transitions.not_taken)
+                if job.submission.state is SubmissionState.PENDING and not job.status.is_final:
+                    self._resent.add(job_id)
+                    self._send(job_id)
+                return
+
+    async def _look_for_twins(self, job: Job) -> None:
+        looked_at = 0.0
+        for part in _TWIN_LOOKS:
+            await asyncio.sleep(part * self._settle_seconds - looked_at)
+            looked_at = part * self._settle_seconds
+            try:
+                for found in await self._look_up(job.id):
+                    if found != job.provider_job_id:
+                        await self._cancel_twin(job.id, found)
+            except NotFound:
+                raise
+            except GatewayError as error:
+                _log.warning("twins_not_looked_up", account=self._provider.account, job=job.id, detail=error.message)
+
+    async def _look_up(self, job_id: str) -> tuple[str, ...]:
+        async with self._few:
+            return await self._provider.find(job_id)
+
+    async def _cancel_twin(self, job_id: str, twin: str) -> None:
+        """Cancel a twin, and tell of it once: at the look that finds it alive."""
+        alive = [update for update in await self._provider.poll((twin,)) if not update.status.is_final]
+        if not alive:
+            return
+        await self._cancel(twin)
+        _log.warning("twin_cancelled", account=self._provider.account, job=job_id, provider_job_id=twin)
+        await self._store.change_job(job_id, partial(transitions.twin_cancelled, provider_job_id=twin))
+
+    async def _cancel(self, provider_job_id: str) -> None:
+        try:
+            await self._provider.cancel(provider_job_id)
+        except GatewayError as error:  # a later look tries again, or tracking does
+            _log.warning("cancel_failed", account=self._provider.account, detail=error.message)
