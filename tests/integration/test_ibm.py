@@ -7,13 +7,16 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import grpc
 import pytest
-from qgateway.v1 import job_pb2
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from qgateway.v1 import account_service_pb2, job_pb2, job_service_pb2
 
 from tests.emulators.ibm_quantum.process import EmulatorProcess
 from tests.emulators.ibm_quantum.remote import EmulatorControl
 from tests.support.gateway_process import GatewayProcess
-from tests.support.wire import Wire, connected
+from tests.support.waiting import wait_until
+from tests.support.wire import Wire, connected, details, submission
 
 ASYMMETRIC = """OPENQASM 3.0;
 include "stdgates.inc";
@@ -105,3 +108,226 @@ def test_circuits_go_to_both_accounts_and_come_back_with_their_counts(wire: Wire
     upstream = control.jobs()
     assert len({job["instance"] for job in upstream}) == len(upstream) == 2
     assert all("mine" in job["tags"] and job["results_reads"] == 1 for job in upstream)
+
+
+def test_tags_are_changed_upstream_and_the_hidden_ones_stay(wire: Wire, control: EmulatorControl) -> None:
+    control.settings(manual=True)
+    job = submit(wire, tags=["old"])
+    job.tags[:] = ["new"]
+    request = job_service_pb2.UpdateJobRequest(job=job, update_mask={"paths": ["tags"]})
+    assert list(wire.jobs.UpdateJob(request, metadata=wire.metadata, timeout=20).job.tags) == ["new"]
+    (upstream,) = control.jobs()
+    assert "new" in upstream["tags"]
+    assert "old" not in upstream["tags"]
+    assert f"qgw-{job.name.removeprefix('jobs/')}" in upstream["tags"]
+
+
+def test_a_job_is_cancelled_upstream(wire: Wire, control: EmulatorControl) -> None:
+    control.settings(manual=True)
+    job = submit(wire)
+    assert job.status == job_pb2.JOB_STATUS_QUEUED
+    cancelled = cancel(wire, job)
+    assert cancelled.status == job_pb2.JOB_STATUS_CANCELLED
+    assert cancelled.failure.reason == "CANCELLED_BY_CALLER"
+    assert [upstream["state"] for upstream in control.jobs()] == ["Cancelled"]
+
+
+def test_a_job_that_is_cancelled_at_the_provider_says_so(wire: Wire, control: EmulatorControl) -> None:
+    control.settings(manual=True)
+    job = submit(wire)
+    control.advance(job.provider_job_id, "Cancelled")
+    assert wire.finish(job.name).failure.reason == "CANCELLED_UPSTREAM"
+
+
+def test_an_unknown_word_of_the_provider_is_kept_and_the_job_goes_on(wire: Wire, control: EmulatorControl) -> None:
+    control.settings(manual=True)
+    job = submit(wire)
+    control.advance(job.provider_job_id, "Running")
+    wire.reach(job.name, job_pb2.JOB_STATUS_RUNNING)
+    control.change_job(job.provider_job_id, state_word="Thawing")
+    wait_until(lambda: wire.get(job.name).provider_status == "Thawing")
+    assert wire.get(job.name).status == job_pb2.JOB_STATUS_RUNNING
+    control.change_job(job.provider_job_id, state_word=None)
+    control.advance(job.provider_job_id, "Completed")
+    assert wire.finish(job.name).status == job_pb2.JOB_STATUS_DONE
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_a_lost_reply_makes_no_second_job(wire: Wire, control: EmulatorControl, when: str) -> None:
+    control.fault("POST /jobs", "drop", when=when)
+    job = submit(wire)
+    assert job.submission.state == job_pb2.Submission.STATE_UNKNOWN
+    assert job.pending_reason.kind == job_pb2.PendingReason.KIND_SUBMISSION_UNKNOWN
+    done = wire.finish(job.name)
+    assert done.status == job_pb2.JOB_STATUS_DONE
+    assert [upstream["id"] for upstream in control.jobs()] == [done.provider_job_id]
+    assert wire.counts(job.name) == [{"011": 50}]
+
+
+def test_a_twin_that_turns_up_late_is_cancelled_and_told(wire: Wire, control: EmulatorControl) -> None:
+    control.settings(manual=True)
+    control.fault("POST /jobs", "drop", act_after_seconds=2.5)
+    job = submit(wire)
+    accepted = wire.reach(job.name, job_pb2.JOB_STATUS_QUEUED)
+    states = wait_until(lambda: {each["id"]: each["state"] for each in control.jobs() if each["state"] == "Cancelled"})
+    assert accepted.provider_job_id not in states
+    notes = wait_until(lambda: [each for each in events(wire, job) if each.type == job_pb2.JobEvent.TYPE_NOTE])
+    assert "a second time" in notes[0].message
+    assert len(control.jobs()) == 2
+
+
+def test_jobs_that_wait_upstream_outlive_a_killed_gateway(
+    ibm_gateway: GatewayProcess, control: EmulatorControl
+) -> None:
+    control.settings(manual=True)
+    with connected(ibm_gateway) as wire:
+        jobs = [submit(wire, account) for account in ("alpha", "beta", "alpha")]
+    ibm_gateway.kill()
+    upstream = {job["id"] for job in control.jobs()}
+    assert upstream == {job.provider_job_id for job in jobs}
+    control.advance(jobs[0].provider_job_id, "Completed")
+    ibm_gateway.start()
+    for job in jobs[1:]:
+        control.advance(job.provider_job_id, "Completed")
+    with connected(ibm_gateway) as wire:
+        for job in jobs:
+            assert wire.finish(job.name).status == job_pb2.JOB_STATUS_DONE
+            assert wire.counts(job.name) == [{"011": 50}]
+    assert {job["id"] for job in control.jobs()} == upstream
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_a_gateway_killed_while_it_sends_a_job_makes_no_second_one(
+    ibm_gateway: GatewayProcess, control: EmulatorControl, when: str
+) -> None:
+    control.fault("POST /jobs", "hang", when=when)
+    with connected(ibm_gateway) as wire:
+        call = wire.jobs.SubmitJob.future(request_of("alpha"), metadata=wire.metadata, timeout=60)
+        wait_until(lambda: control.faults()[0]["hits"] and (when == "before" or control.jobs()))
+        ibm_gateway.kill()
+        call.cancel()
+    control.clear_faults()
+    ibm_gateway.start()
+    with connected(ibm_gateway) as wire:
+        (job,) = wire.list()
+        done = wire.finish(job.name)
+    assert done.status == job_pb2.JOB_STATUS_DONE
+    assert [upstream["id"] for upstream in control.jobs()] == [done.provider_job_id]
+
+
+def test_an_outage_is_told_while_it_lasts_and_costs_nothing(wire: Wire, control: EmulatorControl) -> None:
+    control.settings(manual=True)
+    job = submit(wire)
+    control.fault("*", "respond", status=503, times=None)
+    kinds = job_pb2.PendingReason
+    wait_until(lambda: wire.get(job.name).pending_reason.kind == kinds.KIND_PROVIDER_UNREACHABLE)
+    control.clear_faults()
+    wait_until(lambda: wire.get(job.name).pending_reason.kind == kinds.KIND_PROVIDER_QUEUE)
+    control.advance(job.provider_job_id, "Completed")
+    assert wire.finish(job.name).status == job_pb2.JOB_STATUS_DONE
+
+
+def test_a_result_that_cannot_be_fetched_is_fetched_later(wire: Wire, control: EmulatorControl) -> None:
+    control.fault("GET /jobs/{job_id}/results", "respond", status=503, times=6)
+    job = submit(wire)
+    assert wire.finish(job.name).status == job_pb2.JOB_STATUS_DONE
+    assert wire.counts(job.name) == [{"011": 50}]
+
+
+def test_a_job_that_the_provider_forgot_fails(wire: Wire, control: EmulatorControl) -> None:
+    control.settings(manual=True)
+    job = submit(wire)
+    control.forget(job.provider_job_id)
+    failed = wire.finish(job.name)
+    assert (failed.status, failed.failure.reason) == (job_pb2.JOB_STATUS_ERROR, "PROVIDER_ERROR")
+
+
+def test_jobs_beyond_the_pace_wait_and_say_until_when(
+    new_ibm_gateway: Callable[..., GatewayProcess], control: EmulatorControl
+) -> None:
+    with connected(new_ibm_gateway(submits_per_minute=1).start()) as wire:
+        first, second = submit(wire), submit(wire)
+        assert first.status == job_pb2.JOB_STATUS_QUEUED
+        assert second.pending_reason.kind == job_pb2.PendingReason.KIND_PACED
+        wait = second.pending_reason.retry_time.ToDatetime() - second.create_time.ToDatetime()
+        assert 50 < wait.total_seconds() < 61
+        assert cancel(wire, second).status == job_pb2.JOB_STATUS_CANCELLED
+    assert len(control.jobs()) == 1
+
+
+def test_a_backend_that_is_away_refuses_jobs_at_once(wire: Wire, control: EmulatorControl) -> None:
+    submit(wire)
+    control.fault("POST /jobs", "respond", status=400, code=3246, message="The backend is offline.")
+    with pytest.raises(grpc.RpcError) as caught:
+        submit(wire)
+    assert caught.value.code() is grpc.StatusCode.FAILED_PRECONDITION  # type: ignore[attr-defined]
+    assert details(caught.value)["ErrorInfo"].reason == "BACKEND_NOT_OPERATIONAL"
+    assert len(wire.list()) == 1
+
+
+def test_a_key_is_rotated_by_its_file_while_jobs_wait(
+    wire: Wire, control: EmulatorControl, key_files: dict[str, Path]
+) -> None:
+    control.settings(manual=True)
+    job = submit(wire)
+    control.change_keys("alpha", add=["a-new-key"], remove=[key_files["alpha"].read_text()])
+    key_files["alpha"].write_text("a-new-key")
+    exchanges = control.counts()["POST /identity/token"]
+    wait_until(lambda: control.counts()["POST /identity/token"] > exchanges)
+    control.expire_tokens()
+    control.advance(job.provider_job_id, "Completed")
+    assert wire.finish(job.name).status == job_pb2.JOB_STATUS_DONE
+
+
+def test_a_refused_key_turns_the_account_red_and_a_right_one_green(
+    ibm_gateway: GatewayProcess, control: EmulatorControl, key_files: dict[str, Path]
+) -> None:
+    def status(account: str) -> str:
+        with grpc.insecure_channel(ibm_gateway.target) as channel:
+            request = health_pb2.HealthCheckRequest(service=f"account/{account}")
+            answer = health_pb2_grpc.HealthStub(channel).Check(request, timeout=10)
+        return str(health_pb2.HealthCheckResponse.ServingStatus.Name(answer.status))
+
+    right = key_files["alpha"].read_text()
+    control.change_keys("alpha", remove=[right])
+    control.expire_tokens()
+    with connected(ibm_gateway) as wire:
+        with pytest.raises(grpc.RpcError) as caught:
+            submit(wire)
+        assert details(caught.value)["ErrorInfo"].reason == "CREDENTIALS_REFUSED"
+        wait_until(lambda: status("alpha") == "NOT_SERVING")
+        assert status("beta") == "SERVING"
+        control.change_keys("alpha", add=["another-key"])
+        key_files["alpha"].write_text("another-key")
+        wait_until(lambda: status("alpha") == "SERVING")
+        assert submit(wire).status == job_pb2.JOB_STATUS_QUEUED
+
+
+def test_no_key_or_token_of_the_provider_gets_out(
+    wire: Wire, ibm_gateway: GatewayProcess, key_files: dict[str, Path], tmp_path: Path
+) -> None:
+    job = submit(wire)
+    told = [wire.finish(job.name), wire.result(job.name)]
+    told.append(wire.accounts.ListAccounts(account_service_pb2.ListAccountsRequest(), metadata=wire.metadata))
+    ibm_gateway.stop()
+    written = b"".join(path.read_bytes() for path in tmp_path.rglob("*") if path.is_file() and path.suffix != ".key")
+    for key in (path.read_text() for path in key_files.values()):
+        assert key.encode() not in written
+        assert key not in ibm_gateway.log
+        assert all(key not in str(each) for each in told)
+
+
+def request_of(account: str) -> job_service_pb2.SubmitJobRequest:
+    options = job_pb2.RunOptions(shots=50, transpile=job_pb2.TRANSPILE_LEVEL_1)
+    return submission(ASYMMETRIC, "ibm_alder", account=f"accounts/{account}", options=options)
+
+
+def cancel(wire: Wire, job: job_pb2.Job) -> job_pb2.Job:
+    request = job_service_pb2.CancelJobRequest(name=job.name)
+    cancelled: job_pb2.Job = wire.jobs.CancelJob(request, metadata=wire.metadata, timeout=20).job
+    return cancelled
+
+
+def events(wire: Wire, job: job_pb2.Job) -> list[job_pb2.JobEvent]:
+    request = job_service_pb2.ListJobEventsRequest(name=job.name, page_size=100)
+    return list(wire.jobs.ListJobEvents(request, metadata=wire.metadata, timeout=20).events)

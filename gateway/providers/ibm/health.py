@@ -20,7 +20,9 @@ class HealthRecord:
         self._service = AccountHealth(Health.SERVING, "The provider answers.", now)
 
     def credentials(self, health: Health, message: str) -> None:
-        """Note how the credentials are."""
+        """Note how the credentials are. With them, what failed for want of them is mended too; the next call tells the rest."""
+        if health is Health.SERVING and self._credentials.health is not Health.SERVING:
+            self.answered()
         self._credentials = _changed(self._credentials, health, message)
 
     def answered(self) -> None:
