@@ -403,13 +403,19 @@ class Jobs:
         job = await self.get(caller, job_id)
         return await self._accounts.provider(job.account).properties(job.backend, job.reached(JobStatus.RUNNING))
 
-    async def queue_place(self, job: Job) -> QueuePlace | None:
-        """Return a queued job's place in the provider's queue, as of now, where it is known."""
+    async def queue_place(self, job: Job, *, ask: bool = True) -> QueuePlace | None:
+        """Return a queued job's place in the provider's queue, as of now or lately, where it is known.
+
+        Args:
+            job: The job.
+            ask: Whether to ask a provider for whom telling it is work. Otherwise only what was told before is told again.
+        """
         if job.status is not JobStatus.QUEUED or job.account not in self._accounts.providers:
             return None
-        if (places := self._places.get(job.account)) is not None:
-            return await places.get(job.provider_job_id)
-        return await self._accounts.provider(job.account).queue_place(job.provider_job_id)
+        places = self._places.get(job.account)
+        if places is None:
+            return await self._accounts.provider(job.account).queue_place(job.provider_job_id)
+        return await places.get(job.provider_job_id) if ask else places.known(job.provider_job_id)
 
     async def count_unfinished(self, account: str) -> int:
         """Return how many jobs of an account are not final."""

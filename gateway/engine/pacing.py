@@ -8,6 +8,9 @@ from dataclasses import dataclass
 
 _random = random.SystemRandom()
 
+_ROUNDING = 1e-9
+"""What is missing by rounding alone is there."""
+
 
 @dataclass(frozen=True, slots=True)
 class Pacing:
@@ -57,5 +60,5 @@ class TokenBucket:
         now = self._clock()
         self._tokens = min(self._capacity, self._tokens + (now - self._counted_at) * self._rate)
         self._counted_at = now
-        # What is missing by rounding alone is there.
-        return max(0.0, (1.0 + ahead - self._tokens - 1e-9) / self._rate)
+        missing = 1.0 + ahead - self._tokens
+        return missing / self._rate if missing > _ROUNDING else 0.0

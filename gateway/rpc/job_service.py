@@ -216,7 +216,8 @@ class JobService(job_service_pb2_grpc.JobServiceServicer):
         return job_service_pb2.GetJobBackendPropertiesResponse(properties=messages.backend_properties(properties))
 
     async def _message(self, job: Job) -> job_pb2.Job:
-        return messages.job(job, await self._jobs.queue_place(job))
+        # This may be one of hundreds: no provider is asked for it.
+        return messages.job(job, await self._jobs.queue_place(job, ask=False))
 
     def _event(self, event: JobEvent, response: type[_News]) -> _News:
         return response(event=messages.job_event(event), resume_token=resume_token(event.revision))

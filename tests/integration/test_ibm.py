@@ -215,6 +215,24 @@ def test_a_gateway_killed_while_it_sends_a_job_makes_no_second_one(
     assert [upstream["id"] for upstream in control.jobs()] == [done.provider_job_id]
 
 
+def test_many_pending_jobs_cost_one_call_per_round_whoever_watches(wire: Wire, control: EmulatorControl) -> None:
+    control.settings(manual=True)
+    jobs = [submit(wire) for _ in range(12)]
+    request = job_service_pb2.WatchJobRequest(name=jobs[0].name)
+    watches = [wire.jobs.WatchJob(request, metadata=wire.metadata, timeout=60) for _ in range(20)]
+    for watch in watches:
+        next(watch)
+    control.clear_calls()
+    wait_until(lambda: control.counts().get("GET /jobs", 0) >= 4)
+    counts = control.counts()
+    assert counts.get("GET /jobs/{job_id}", 0) == 0
+    assert counts.get("GET /jobs/{job_id}/metrics", 0) <= 1
+    assert len(wire.list()) == len(jobs)
+    assert control.counts().get("GET /jobs/{job_id}/metrics", 0) <= 1
+    for watch in watches:
+        watch.cancel()
+
+
 def test_an_outage_is_told_while_it_lasts_and_costs_nothing(wire: Wire, control: EmulatorControl) -> None:
     control.settings(manual=True)
     job = submit(wire)
