@@ -12,6 +12,9 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from qgateway.v1 import account_service_pb2, job_pb2, job_service_pb2
 
+from gateway.credentials.seal_key import SealKey
+from gateway.credentials.sealed_file import SealedFile
+from gateway.domain.secret import Secret
 from tests.emulators.ibm_quantum.process import EmulatorProcess
 from tests.emulators.ibm_quantum.remote import EmulatorControl
 from tests.support.gateway_process import GatewayProcess
@@ -295,6 +298,50 @@ def test_a_key_is_rotated_by_its_file_while_jobs_wait(
     control.expire_tokens()
     control.advance(job.provider_job_id, "Completed")
     assert wire.finish(job.name).status == job_pb2.JOB_STATUS_DONE
+
+
+def test_a_key_can_be_kept_in_the_sealed_file(
+    emulator: EmulatorProcess, new_gateway: Callable[..., GatewayProcess], tmp_path: Path
+) -> None:
+    seal_key, path = SealKey.generate(), tmp_path / "keys.sealed"
+    SealedFile.create(path, SealKey(seal_key)).set("lab", Secret(emulator.api_key("beta")))
+    account = {
+        "provider": "ibm",
+        "crn": emulator.crn("beta"),
+        "key_sealed": "lab",
+        "api_url": f"{emulator.url}/api/v1",
+        "iam_url": emulator.url,
+        "use_environment": False,
+        **FAST,
+    }
+    gateway = new_gateway(
+        {
+            "ACCOUNTS": json.dumps({"lab": account}),
+            "CREDENTIALS__SEALED_FILE": str(path),
+            "SEAL_KEY": seal_key.reveal(),
+        }
+    ).start()
+    with connected(gateway) as wire:
+        assert wire.finish(submit(wire, "lab").name).status == job_pb2.JOB_STATUS_DONE
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+def test_under_random_faults_every_job_runs_exactly_once(wire: Wire, control: EmulatorControl, seed: int) -> None:
+    for number, fault in enumerate(
+        (
+            {"action": "drop", "when": "before"},
+            {"action": "drop", "when": "after"},
+            {"action": "respond", "when": "after", "status": 500},
+            {"action": "respond", "when": "before", "status": 503},
+            {"action": "cut", "bytes": 40},
+        )
+    ):
+        control.fault("POST /jobs", **fault, times=None, probability=0.08, seed=100 * seed + number)
+    control.fault("GET *", "respond", status=503, times=None, probability=0.05, seed=seed)
+    jobs = [submit(wire) for _ in range(25)]
+    done = [wire.finish(job.name, timeout=90) for job in jobs]
+    assert {job.status for job in done} == {job_pb2.JOB_STATUS_DONE}, f"seed {seed}"
+    assert sorted(job["id"] for job in control.jobs()) == sorted(job.provider_job_id for job in done), f"seed {seed}"
 
 
 def test_a_refused_key_turns_the_account_red_and_a_right_one_green(
