@@ -24,6 +24,7 @@ from gateway.domain.provider import (
     AccountHealth,
     AccountUsage,
     Capability,
+    Health,
     ProviderJob,
     ProviderJobQuery,
     ProviderMetrics,
@@ -74,7 +75,7 @@ class IbmProvider:
         # Results may be given out once only: what was read is kept until the engine has stored it.
         self._results: Shelf[bytes] = Shelf(_KEPT_RESULTS)
         self._ended: Shelf[wire.JobDocument] = Shelf(_KEPT_JOBS)
-        self._first_look: asyncio.Task[None] | None = None
+        self._looking: asyncio.Task[None] | None = None
 
     @property
     def account(self) -> str:
@@ -97,14 +98,14 @@ class IbmProvider:
         return frozenset({Capability.RAW_PROGRAMS, Capability.SESSIONS})
 
     async def start(self) -> None:
-        """Begin to learn about the backends, so that the first caller need not wait for that."""
-        self._first_look = asyncio.create_task(self._look())
+        """Begin to learn about the backends, so that the first caller need not wait for that, and to look after the health."""
+        self._looking = asyncio.create_task(self._look())
 
     async def close(self) -> None:
         """Begin no more calls. Work upstream goes on."""
-        if self._first_look is not None:
-            self._first_look.cancel()
-            await asyncio.wait([self._first_look])
+        if self._looking is not None:
+            self._looking.cancel()
+            await asyncio.wait([self._looking])
         self._client.close()
 
     def health(self) -> AccountHealth:
@@ -385,8 +386,14 @@ class IbmProvider:
     # --- Helpers ------------------------------------------------------------------------------------------------------------
 
     async def _look(self) -> None:
-        with suppress(GatewayError):  # the account's health tells of it, and the next caller tries again
-            await self._catalogue.backends()
+        """Read the backends once, and again for as long as the account is not well: nobody else may call meanwhile."""
+        wanted = True
+        while True:
+            if wanted:
+                with suppress(GatewayError):  # the account's health tells of it, and the next caller tries again
+                    await self._catalogue.backends()
+            await asyncio.sleep(self._settings.probe_seconds)
+            wanted = self._health.current().health is not Health.SERVING
 
     async def _pending(self) -> dict[str, wire.JobDocument]:
         """Return all pending jobs of the gateway, oldest first, so that new ones do not move the pages."""

@@ -74,6 +74,8 @@ class IbmSettings:
     """For how long the list of backends with their queues is used again."""
     description_seconds: float = 900.0
     """For how long the description of a backend is used again."""
+    probe_seconds: float = 30.0
+    """Seconds between two looks at whether an account that is not well is well again."""
     use_environment: bool = True
     """Whether proxies and certificates named by the environment are used."""
 

@@ -27,6 +27,7 @@ from gateway.domain.program import PreparedProgram
 from gateway.domain.provider import Health, Provider, ProviderJobQuery, ProviderSubmission
 from gateway.providers.ibm.bodies import new_job
 from tests.emulators.ibm_quantum.remote import EmulatorControl
+from tests.support.waiting import until
 from tests.unit.emulators.caller import sampler_params
 from tests.unit.ibm.conftest import Bench
 from tests.unit.workers.make import BELL, bell, qpy_program, text_program
@@ -530,3 +531,14 @@ async def test_the_usage_of_the_account_is_read(bench: Bench, control: EmulatorC
     assert (usage.consumed_seconds, usage.limit_seconds, usage.limit_reached) == (100_000, 100_000, True)
     with pytest.raises(ResourceExhausted):
         await bench.submit(PROGRAM)
+
+
+async def test_an_idle_account_is_well_again_after_an_outage_by_itself(
+    new_bench: Callable[..., Bench], control: EmulatorControl
+) -> None:
+    provider = new_bench(probe_seconds=0.05, status_seconds=0.0, retries=0).provider
+    control.fault("GET /backends", "respond", status=503, times=None)
+    await provider.start()
+    await until(lambda: provider.health().health is Health.NOT_SERVING)
+    control.clear_faults()
+    await until(lambda: provider.health().health is Health.SERVING)
