@@ -250,7 +250,10 @@ def test_watch_gives_up_at_its_timeout(fake: FakeGateway, qgateway: Command) -> 
 
 def test_ctrl_c_ends_a_watch_with_130(fake: FakeGateway, environment: dict[str, str]) -> None:
     with_watch(fake, event(1, "QUEUED", "SNAPSHOT"), hang)
-    command = [sys.executable, "-c", "from qgateway.cli import main; main()", "watch", "abc"]
+    # A process inherits that SIGINT is ignored, as in a shell's background job; on a terminal it is not.
+    program = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
+    program += "from qgateway.cli import main; main()"
+    command = [sys.executable, "-c", program, "watch", "abc"]
     with subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env={**environment, "PYTHONUNBUFFERED": "1"}, text=True
     ) as process:
