@@ -37,8 +37,7 @@ from gateway.config_accounts import LocalAccountSettings
 from gateway.domain.program import ProgramReader
 from gateway.domain.provider import Health
 from gateway.engine.accounts import Accounts
-from gateway.engine.hub import Hub
-from gateway.engine.jobs import Jobs
+from gateway.engine.engine import Engine
 from gateway.rpc.interceptor import CallInterceptor
 from gateway.rpc.job_service import JobService
 from gateway.rpc.limits import Limits
@@ -91,7 +90,7 @@ class GatewayServer:
         self._server: grpc.aio.Server
         self._health = HealthServicer()
         self._told_health: dict[str, health_pb2.HealthCheckResponse.ServingStatus.ValueType] = {}
-        self._jobs: Jobs
+        self._engine: Engine
         self.port = 0
         """Port that the server listens on; 0 before `start`."""
 
@@ -118,9 +117,9 @@ class GatewayServer:
             )
             await accounts.start()
             self._parts.push_async_callback(accounts.close)
-            self._jobs = Jobs(accounts, store, Hub(store), reader, pacing_of(settings.accounts))
-            await self._jobs.start()
-            self._parts.push_async_callback(self._jobs.close)
+            self._engine = Engine(accounts, store, reader, pacing_of(settings.accounts))
+            await self._engine.start()
+            self._parts.push_async_callback(self._engine.close)
             await self._listen(accounts, reader)
         except BaseException:
             await self._parts.aclose()
@@ -138,7 +137,7 @@ class GatewayServer:
         """Stop: no new jobs, watches are told to come back, running calls may end, nothing that was accepted is lost."""
         _log.info("stopping")
         await self._health.enter_graceful_shutdown()
-        self._jobs.stop_accepting()
+        self._engine.stop_accepting()
         await self._server.stop(self._settings.server.drain_timeout)
         await self._parts.aclose()
         _log.info("stopped")
@@ -154,7 +153,7 @@ class GatewayServer:
         server = grpc.aio.server(interceptors=[interceptor], options=_channel_options(settings))
         # RPCs without code of their own are left to the interceptor, which answers that they are not implemented.
         job_service_pb2_grpc.add_JobServiceServicer_to_server(
-            JobService(self._jobs, limits),  # type: ignore[abstract]
+            JobService(self._engine, limits),  # type: ignore[abstract]
             server,
         )
         backend_service_pb2_grpc.add_BackendServiceServicer_to_server(BackendService(accounts), server)
@@ -163,7 +162,7 @@ class GatewayServer:
             server,
         )
         account_service_pb2_grpc.add_AccountServiceServicer_to_server(
-            AccountService(accounts, self._jobs),  # type: ignore[abstract]
+            AccountService(accounts, self._engine.jobs),  # type: ignore[abstract]
             server,
         )
         admin_service_pb2_grpc.add_AdminServiceServicer_to_server(

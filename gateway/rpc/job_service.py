@@ -11,7 +11,7 @@ from qgateway.v1 import job_pb2, job_service_pb2, job_service_pb2_grpc, result_p
 from gateway.domain.errors import InvalidArgument, OutOfRange, Reason
 from gateway.domain.job import Job, JobEvent
 from gateway.domain.provider import QueuePlace
-from gateway.engine.jobs import Jobs
+from gateway.engine.engine import Engine
 from gateway.engine.tokens import page_token, read_page_token, read_resume_token, resume_token
 from gateway.rpc import messages, requests
 from gateway.rpc.interceptor import current_caller
@@ -28,15 +28,15 @@ _News = TypeVar("_News", job_service_pb2.WatchJobResponse, job_service_pb2.Watch
 class JobService(job_service_pb2_grpc.JobServiceServicer):
     """Submit jobs, follow them, read their results."""
 
-    def __init__(self, jobs: Jobs, limits: Limits) -> None:
-        self._jobs = jobs
+    def __init__(self, engine: Engine, limits: Limits) -> None:
+        self._engine = engine
         self._limits = limits
 
     async def SubmitJob(
         self, request: job_service_pb2.SubmitJobRequest, context: _Context
     ) -> job_service_pb2.SubmitJobResponse:
         """Accept a job."""
-        job, duplicate = await self._jobs.submit(current_caller(), requests.job_request(request))
+        job, duplicate = await self._engine.submissions.submit(current_caller(), requests.job_request(request))
         return job_service_pb2.SubmitJobResponse(job=await self._message(job), duplicate=duplicate)
 
     async def GetJob(  # type: ignore[override]  # the response is serialised already
@@ -45,10 +45,10 @@ class JobService(job_service_pb2_grpc.JobServiceServicer):
         """Read one job, by the gateway's id or the provider's."""
         if request.name.startswith("accounts/"):
             account, provider_job_id = requests.account_and_id("name", request.name, "providerJobs")
-            job = await self._jobs.get_by_provider_id(current_caller(), account, provider_job_id)
+            job = await self._engine.jobs.get_by_provider_id(current_caller(), account, provider_job_id)
         else:
-            job = await self._jobs.get(current_caller(), _job_id(request.name))
-        return messages.get_job_response(job, await self._jobs.queue_place(job))
+            job = await self._engine.jobs.get(current_caller(), _job_id(request.name))
+        return messages.get_job_response(job, await self._engine.jobs.queue_place(job))
 
     async def ListJobs(
         self, request: job_service_pb2.ListJobsRequest, context: _Context
@@ -60,7 +60,7 @@ class JobService(job_service_pb2_grpc.JobServiceServicer):
         listing = job_service_pb2.ListJobsRequest(
             filter=request.filter, oldest_first=request.oldest_first, skip=request.skip
         ).SerializeToString(deterministic=True)
-        page = await self._jobs.list(
+        page = await self._engine.jobs.list(
             where,
             limit=requests.page_size(request.page_size),
             cursor=read_page_token(request.page_token, listing) if request.page_token else None,
@@ -82,7 +82,7 @@ class JobService(job_service_pb2_grpc.JobServiceServicer):
             raise InvalidArgument.field("update_mask", "must name display_name, tags, or both, and nothing else")
         name = requests.display_name("job.display_name", request.job.display_name)
         tags = requests.tags("job.tags", request.job.tags)
-        job = await self._jobs.update(
+        job = await self._engine.jobs.update(
             current_caller(),
             job_id,
             display_name=name if "display_name" in paths else None,
@@ -95,14 +95,14 @@ class JobService(job_service_pb2_grpc.JobServiceServicer):
         self, request: job_service_pb2.CancelJobRequest, context: _Context
     ) -> job_service_pb2.CancelJobResponse:
         """Ask the provider to cancel, and tell what came of it."""
-        job = await self._jobs.cancel(current_caller(), _job_id(request.name))
+        job = await self._engine.jobs.cancel(current_caller(), _job_id(request.name))
         return job_service_pb2.CancelJobResponse(job=await self._message(job))
 
     async def DeleteJob(
         self, request: job_service_pb2.DeleteJobRequest, context: _Context
     ) -> job_service_pb2.DeleteJobResponse:
         """Delete a final job."""
-        await self._jobs.delete(current_caller(), _job_id(request.name))
+        await self._engine.jobs.delete(current_caller(), _job_id(request.name))
         return job_service_pb2.DeleteJobResponse()
 
     async def WatchJob(
@@ -111,14 +111,14 @@ class JobService(job_service_pb2_grpc.JobServiceServicer):
         """Follow one job."""
         after = read_resume_token(request.resume_token) if request.resume_token else None
         caller, job_id = current_caller(), _job_id(request.name)
-        async for news in self._jobs.watch(caller, job_id, after, self._limits.heartbeat_interval):
+        async for news in self._engine.watches.watch(caller, job_id, after, self._limits.heartbeat_interval):
             if not isinstance(news, JobEvent):
                 yield self._heartbeat(news.revision, job_service_pb2.WatchJobResponse, news.place)
                 continue
             response = self._event(news, job_service_pb2.WatchJobResponse)
             stored = news.job.result
             if stored is not None and stored.size_bytes <= min(request.max_result_bytes, _MAX_SENT_ALONG):
-                response.result.MergeFromString((await self._jobs.result(caller, job_id))[1])
+                response.result.MergeFromString((await self._engine.results.result(caller, job_id))[1])
             yield response
 
     async def WatchJobs(
@@ -127,7 +127,7 @@ class JobService(job_service_pb2_grpc.JobServiceServicer):
         """Follow all jobs that match."""
         where = requests.job_filter("filter", request.filter, current_caller().tenant)
         after = read_resume_token(request.resume_token) if request.resume_token else None
-        async for news in self._jobs.watch_all(where, after, self._limits.heartbeat_interval):
+        async for news in self._engine.watches.watch_all(where, after, self._limits.heartbeat_interval):
             if isinstance(news, JobEvent):
                 yield self._event(news, job_service_pb2.WatchJobsResponse)
             else:
@@ -140,7 +140,7 @@ class JobService(job_service_pb2_grpc.JobServiceServicer):
         size = requests.page_size(request.page_size)
         listing = request.name.encode()
         after = read_page_token(request.page_token, listing) if request.page_token else 0
-        events = await self._jobs.events(current_caller(), _job_id(request.name), after=after, limit=size + 1)
+        events = await self._engine.watches.events(current_caller(), _job_id(request.name), after=after, limit=size + 1)
         return job_service_pb2.ListJobEventsResponse(
             events=map(messages.job_event, events[:size]),
             next_page_token=page_token(events[size - 1].revision, listing) if len(events) > size else "",
@@ -150,7 +150,7 @@ class JobService(job_service_pb2_grpc.JobServiceServicer):
         self, request: job_service_pb2.GetJobResultRequest, context: _Context
     ) -> job_service_pb2.GetJobResultResponse:
         """Read a result that fits into one message."""
-        blob = await self._jobs.select_result(
+        blob = await self._engine.results.select_result(
             current_caller(),
             _job_id(request.name),
             tuple(request.experiments),
@@ -170,7 +170,7 @@ class JobService(job_service_pb2_grpc.JobServiceServicer):
         self, request: job_service_pb2.DownloadJobResultRequest, context: _Context
     ) -> AsyncIterator[job_service_pb2.DownloadJobResultResponse]:
         """Stream a result."""
-        job, blob = await self._jobs.result(current_caller(), _job_id(request.name))
+        job, blob = await self._engine.results.result(current_caller(), _job_id(request.name))
         sha256 = bytes.fromhex(job.result.sha256) if job.result else b""
         for chunk in self._chunks(blob, sha256, request.offset, job_service_pb2.DownloadJobResultResponse):
             yield chunk
@@ -179,7 +179,7 @@ class JobService(job_service_pb2_grpc.JobServiceServicer):
         self, request: job_service_pb2.DownloadJobProgramRequest, context: _Context
     ) -> AsyncIterator[job_service_pb2.DownloadJobProgramResponse]:
         """Stream a program."""
-        job, blob = await self._jobs.program(current_caller(), _job_id(request.name))
+        job, blob = await self._engine.results.program(current_caller(), _job_id(request.name))
         sha256 = bytes.fromhex(job.program.sha256)
         for chunk in self._chunks(blob, sha256, request.offset, job_service_pb2.DownloadJobProgramResponse):
             yield chunk
@@ -188,13 +188,15 @@ class JobService(job_service_pb2_grpc.JobServiceServicer):
         self, request: job_service_pb2.GetJobLogsRequest, context: _Context
     ) -> job_service_pb2.GetJobLogsResponse:
         """Read the provider's log."""
-        return job_service_pb2.GetJobLogsResponse(text=await self._jobs.logs(current_caller(), _job_id(request.name)))
+        return job_service_pb2.GetJobLogsResponse(
+            text=await self._engine.records.logs(current_caller(), _job_id(request.name))
+        )
 
     async def GetJobMetrics(
         self, request: job_service_pb2.GetJobMetricsRequest, context: _Context
     ) -> job_service_pb2.GetJobMetricsResponse:
         """Read times and cost."""
-        job, metrics = await self._jobs.metrics(current_caller(), _job_id(request.name))
+        job, metrics = await self._engine.records.metrics(current_caller(), _job_id(request.name))
         return job_service_pb2.GetJobMetricsResponse(
             steps=[
                 job_service_pb2.JobStep(
@@ -212,12 +214,12 @@ class JobService(job_service_pb2_grpc.JobServiceServicer):
         self, request: job_service_pb2.GetJobBackendPropertiesRequest, context: _Context
     ) -> job_service_pb2.GetJobBackendPropertiesResponse:
         """Read the calibration of the run."""
-        properties = await self._jobs.backend_properties(current_caller(), _job_id(request.name))
+        properties = await self._engine.records.backend_properties(current_caller(), _job_id(request.name))
         return job_service_pb2.GetJobBackendPropertiesResponse(properties=messages.backend_properties(properties))
 
     async def _message(self, job: Job) -> job_pb2.Job:
         # This may be one of hundreds: no provider is asked for it.
-        return messages.job(job, await self._jobs.queue_place(job, ask=False))
+        return messages.job(job, await self._engine.jobs.queue_place(job, ask=False))
 
     def _event(self, event: JobEvent, response: type[_News]) -> _News:
         return response(event=messages.job_event(event), resume_token=resume_token(event.revision))

@@ -18,7 +18,7 @@ from qgateway.v1 import job_pb2, job_service_pb2
 from gateway.domain.errors import InvalidArgument
 from gateway.domain.job import DEFAULT_SHOTS, JobStatus, MeasLevel, MeasReturn, RunOptions
 from gateway.domain.query import JobFilter
-from gateway.engine.jobs import JobRequest, request_digest
+from gateway.engine.submissions import JobRequest, request_digest
 
 _Value = TypeVar("_Value")
 

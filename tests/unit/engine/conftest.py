@@ -4,7 +4,6 @@ import asyncio
 import hashlib
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -13,9 +12,9 @@ from gateway.domain.access import Caller, Role
 from gateway.domain.backend import Backend
 from gateway.domain.job import Job, JobEvent, JobStatus, ProgramKind, ProgramSummary, RunOptions
 from gateway.domain.program import PreparedProgram
+from gateway.engine import engine
 from gateway.engine.accounts import Accounts
-from gateway.engine.hub import Hub
-from gateway.engine.jobs import JobRequest, Jobs
+from gateway.engine.submissions import JobRequest
 from gateway.store import Store
 from tests.support.scripted_provider import ScriptedProvider
 
@@ -39,27 +38,27 @@ class UnreadProgram:
         return 13, 18
 
 
-@dataclass
-class Engine:
-    """A running engine over a real store and a scripted provider."""
+class Engine(engine.Engine):
+    """An engine over a real store and a scripted provider."""
 
-    jobs: Jobs
-    store: Store
-    provider: ScriptedProvider
-    heartbeat: float = 30.0
+    def __init__(self, store: Store, provider: ScriptedProvider) -> None:
+        super().__init__(Accounts([provider]), store, UnreadProgram())
+        self.store = store
+        self.provider = provider
+        self.heartbeat = 30.0
 
     async def submit(self, caller: Caller = ALICE, **fields: object) -> Job:
         request = JobRequest(
             **{"program": b"a program", "backend": "machine", "options": RunOptions(), "digest": "d", **fields}  # type: ignore[arg-type]
         )
-        job, _ = await self.jobs.submit(caller, request)
+        job, _ = await self.submissions.submit(caller, request)
         return job
 
     async def status(self, job: Job, status: JobStatus, caller: Caller = ALICE) -> Job:
         """Wait until a job has a status, and return it."""
 
         async def seen() -> Job:
-            async for news in self.jobs.watch(caller, job.id, None, self.heartbeat):
+            async for news in self.watches.watch(caller, job.id, None, self.heartbeat):
                 if isinstance(news, JobEvent) and news.job.status is status:
                     return news.job
             raise AssertionError(f"the job never was {status}")
@@ -72,10 +71,10 @@ async def running_engine(path: Path, provider: ScriptedProvider) -> AsyncIterato
     async with AsyncExitStack() as parts:
         store = await Store.open(path)
         parts.push_async_callback(store.close)
-        jobs = Jobs(Accounts([provider]), store, Hub(store), UnreadProgram())
-        await jobs.start()
-        parts.push_async_callback(jobs.close)
-        yield Engine(jobs, store, provider)
+        engine = Engine(store, provider)
+        await engine.start()
+        parts.push_async_callback(engine.close)
+        yield engine
 
 
 @pytest.fixture

@@ -42,7 +42,7 @@ async def test_a_done_job_has_its_result_before_anybody_hears_of_it(engine: Engi
     engine.provider.tell(job.id, JobStatus.DONE)
     done = await engine.status(job, JobStatus.DONE)
     assert done.result is not None
-    assert (await engine.jobs.result(ALICE, job.id))[1] == f"result of {job.id}".encode()
+    assert (await engine.results.result(ALICE, job.id))[1] == f"result of {job.id}".encode()
     assert [step.status for step in done.steps] == [
         JobStatus.INITIALIZING,
         JobStatus.QUEUED,
@@ -59,7 +59,7 @@ async def test_the_history_tells_every_status_once_and_in_order(engine: Engine) 
     engine.provider.tell(job.id, JobStatus.QUEUED)
     engine.provider.tell(job.id, JobStatus.DONE)
     await engine.status(job, JobStatus.DONE)
-    events = await engine.jobs.events(ALICE, job.id, after=0, limit=10)
+    events = await engine.watches.events(ALICE, job.id, after=0, limit=10)
     assert [(event.type, event.job.status) for event in events] == [
         (EventType.CREATED, JobStatus.QUEUED),
         (EventType.STATUS_CHANGED, JobStatus.RUNNING),
@@ -71,7 +71,7 @@ async def test_the_history_tells_every_status_once_and_in_order(engine: Engine) 
 async def test_a_provider_outside_gets_a_job_only_after_it_is_stored_and_that_is_told(tmp_path: Path) -> None:
     async with running_engine(tmp_path / "store.db", ScriptedProvider(volatile=False)) as engine:
         job = await engine.submit()
-        events = await engine.jobs.events(ALICE, job.id, after=0, limit=10)
+        events = await engine.watches.events(ALICE, job.id, after=0, limit=10)
     assert [(event.type, event.job.status, event.job.submission.state) for event in events] == [
         (EventType.CREATED, JobStatus.INITIALIZING, SubmissionState.SENT),
         (EventType.STATUS_CHANGED, JobStatus.QUEUED, SubmissionState.ACCEPTED),
@@ -136,7 +136,7 @@ async def test_news_that_comes_before_the_job_is_stored_is_not_lost(
 
     async def slow(job: Job, program: bytes, audit: AuditEntry) -> Job:
         engine.provider.tell(job.id, JobStatus.DONE)
-        await until(lambda: job.id in engine.jobs._trackers["scripted"]._early)
+        await until(lambda: job.id in engine._trackers["scripted"]._early)
         return await create_job(job, program, audit)
 
     monkeypatch.setattr(engine.store, "create_job", slow)
@@ -205,13 +205,13 @@ async def test_another_tenants_job_is_not_found_by_anything(engine: Engine) -> N
         jobs.update(MALLORY, job.id, display_name="mine", tags=None, etag=""),
         jobs.cancel(MALLORY, job.id),
         jobs.delete(MALLORY, job.id),
-        jobs.events(MALLORY, job.id, after=0, limit=1),
-        jobs.result(MALLORY, job.id),
-        jobs.program(MALLORY, job.id),
-        jobs.logs(MALLORY, job.id),
-        jobs.metrics(MALLORY, job.id),
-        jobs.backend_properties(MALLORY, job.id),
-        anext(jobs.watch(MALLORY, job.id, None, 1.0)),  # type: ignore[arg-type]
+        engine.watches.events(MALLORY, job.id, after=0, limit=1),
+        engine.results.result(MALLORY, job.id),
+        engine.results.program(MALLORY, job.id),
+        engine.records.logs(MALLORY, job.id),
+        engine.records.metrics(MALLORY, job.id),
+        engine.records.backend_properties(MALLORY, job.id),
+        anext(engine.watches.watch(MALLORY, job.id, None, 1.0)),  # type: ignore[arg-type]
     ):
         with pytest.raises(NotFound):
             await attempt
@@ -244,22 +244,22 @@ async def test_only_a_finished_job_can_be_deleted_and_then_it_is_gone(engine: En
 async def test_a_result_that_is_not_there_says_why(engine: Engine) -> None:
     job = await engine.submit()
     with pytest.raises(FailedPrecondition) as early:
-        await engine.jobs.result(ALICE, job.id)
+        await engine.results.result(ALICE, job.id)
     assert early.value.reason is Reason.RESULT_NOT_READY
     engine.provider.tell(job.id, JobStatus.ERROR, JobFailure(Reason.PROVIDER_ERROR, "The fridge is warm."))
     await engine.status(job, JobStatus.ERROR)
     with pytest.raises(FailedPrecondition, match="The fridge is warm") as absent:
-        await engine.jobs.result(ALICE, job.id)
+        await engine.results.result(ALICE, job.id)
     assert absent.value.reason is Reason.RESULT_ABSENT
 
 
 async def test_a_stopping_engine_takes_no_more_jobs_and_ends_watches(engine: Engine) -> None:
     job = await engine.submit()
-    watch = engine.jobs.watch(ALICE, job.id, None, 30)
+    watch = engine.watches.watch(ALICE, job.id, None, 30)
     assert isinstance(await anext(watch), JobEvent)
     waiting = asyncio.ensure_future(anext(watch))
     await asyncio.sleep(0)
-    engine.jobs.stop_accepting()
+    engine.stop_accepting()
     with pytest.raises(Unavailable) as ended:
         await asyncio.wait_for(waiting, 5)
     assert ended.value.retry_after is not None
@@ -285,7 +285,7 @@ async def test_after_a_restart_unfinished_jobs_run_again_in_their_order(tmp_path
         for job in jobs[1:]:
             again = await engine.status(job, JobStatus.DONE)
             assert again.submission.attempts == 2
-        messages = [event.message for event in await engine.jobs.events(ALICE, jobs[1].id, after=0, limit=20)]
+        messages = [event.message for event in await engine.watches.events(ALICE, jobs[1].id, after=0, limit=20)]
         assert any("restarted" in message for message in messages)
 
 

@@ -10,7 +10,7 @@ from gateway.domain.job import EventType, Job, JobEvent, JobStatus
 from gateway.domain.provider import QueuePlace
 from gateway.domain.query import JobFilter
 from gateway.engine import hub as hub_module
-from gateway.engine.jobs import SignOfLife
+from gateway.engine.watches import SignOfLife
 from tests.unit.engine.conftest import ALICE, MALLORY, Engine
 
 
@@ -37,7 +37,7 @@ async def _finish(engine: Engine, job: Job) -> None:
 
 async def test_a_watch_begins_with_the_state_and_ends_with_the_final_event(engine: Engine) -> None:
     job = await engine.submit()
-    watching = asyncio.ensure_future(_all(engine.jobs.watch(ALICE, job.id, None, 30)))
+    watching = asyncio.ensure_future(_all(engine.watches.watch(ALICE, job.id, None, 30)))
     await asyncio.sleep(0)
     await _finish(engine, job)
     events = [each for each in await asyncio.wait_for(watching, 10) if isinstance(each, JobEvent)]
@@ -48,7 +48,7 @@ async def test_a_watch_begins_with_the_state_and_ends_with_the_final_event(engin
 async def test_a_watch_of_a_finished_job_is_its_state_and_nothing_more(engine: Engine) -> None:
     job = await engine.submit()
     await _finish(engine, job)
-    (only,) = await _all(engine.jobs.watch(ALICE, job.id, None, 30))
+    (only,) = await _all(engine.watches.watch(ALICE, job.id, None, 30))
     assert isinstance(only, JobEvent)
     assert (only.type, only.job.status) == (EventType.SNAPSHOT, JobStatus.DONE)
 
@@ -56,9 +56,9 @@ async def test_a_watch_of_a_finished_job_is_its_state_and_nothing_more(engine: E
 async def test_a_watch_resumes_without_gap_and_without_repetition(engine: Engine) -> None:
     job = await engine.submit()
     await _finish(engine, job)
-    history = await engine.jobs.events(ALICE, job.id, after=0, limit=100)
+    history = await engine.watches.events(ALICE, job.id, after=0, limit=100)
     for position, seen in enumerate(history):
-        rest = await _all(engine.jobs.watch(ALICE, job.id, seen.revision, 30))
+        rest = await _all(engine.watches.watch(ALICE, job.id, seen.revision, 30))
         assert rest == list(history[position + 1 :])
 
 
@@ -70,18 +70,18 @@ async def test_a_watch_reads_from_the_store_what_memory_no_longer_holds(
     for index in range(9):
         await engine.jobs.update(ALICE, job.id, display_name=f"name {index}", tags=None, etag="")
     await _finish(engine, job)
-    engine.jobs._hub._floor = engine.jobs._hub._last
-    engine.jobs._hub._recent.clear()
-    history = await engine.jobs.events(ALICE, job.id, after=0, limit=100)
-    assert await _all(engine.jobs.watch(ALICE, job.id, 0, 30)) == list(history)
-    everything = await _take(engine.jobs.watch_all(JobFilter(), 0, 30), len(history))
+    engine._hub._floor = engine._hub._last
+    engine._hub._recent.clear()
+    history = await engine.watches.events(ALICE, job.id, after=0, limit=100)
+    assert await _all(engine.watches.watch(ALICE, job.id, 0, 30)) == list(history)
+    everything = await _take(engine.watches.watch_all(JobFilter(), 0, 30), len(history))
     assert everything == list(history)
 
 
 async def test_a_silent_watch_gives_signs_of_life_that_move_its_position(engine: Engine) -> None:
     job = await engine.submit()
     other = await engine.submit()
-    watch = engine.jobs.watch(ALICE, job.id, None, 0.05)
+    watch = engine.watches.watch(ALICE, job.id, None, 0.05)
     await anext(watch)
     first = await asyncio.wait_for(anext(watch), 10)
     changed = await engine.jobs.update(ALICE, other.id, display_name="x", tags=None, etag="")
@@ -98,7 +98,7 @@ async def test_a_silent_watch_gives_signs_of_life_that_move_its_position(engine:
 async def test_a_token_from_the_future_is_refused(engine: Engine) -> None:
     job = await engine.submit()
     with pytest.raises(InvalidArgument) as caught:
-        await _all(engine.jobs.watch(ALICE, job.id, 10**9, 30))
+        await _all(engine.watches.watch(ALICE, job.id, 10**9, 30))
     assert caught.value.reason is Reason.INVALID_RESUME_TOKEN
 
 
@@ -106,7 +106,7 @@ async def test_a_deleted_job_ends_its_watch_with_the_deletion(engine: Engine) ->
     job = await engine.submit()
     await engine.jobs.cancel(ALICE, job.id)
     cancelled = await engine.jobs.get(ALICE, job.id)
-    watch = engine.jobs._hub.watch_job(job.id, cancelled.revision, lambda: 30)
+    watch = engine._hub.watch_job(job.id, cancelled.revision, lambda: 30)
     waiting = asyncio.ensure_future(_all(watch))
     await asyncio.sleep(0)
     await engine.jobs.delete(ALICE, job.id)
@@ -116,7 +116,7 @@ async def test_a_deleted_job_ends_its_watch_with_the_deletion(engine: Engine) ->
 
 
 async def test_a_watch_of_all_jobs_sees_only_what_matches(engine: Engine) -> None:
-    watch = engine.jobs.watch_all(JobFilter(tenant="physics", all_tags=frozenset({"wanted"})), None, 30)
+    watch = engine.watches.watch_all(JobFilter(tenant="physics", all_tags=frozenset({"wanted"})), None, 30)
     assert isinstance(await anext(watch), int)
     await engine.submit(MALLORY, tags=("wanted",))
     await engine.submit(tags=("other",))
@@ -128,13 +128,13 @@ async def test_a_watch_of_all_jobs_sees_only_what_matches(engine: Engine) -> Non
 
 async def test_a_thousand_watchers_all_see_every_event(engine: Engine) -> None:
     job = await engine.submit()
-    watching = [asyncio.ensure_future(_all(engine.jobs.watch(ALICE, job.id, 0, 30))) for _ in range(1000)]
+    watching = [asyncio.ensure_future(_all(engine.watches.watch(ALICE, job.id, 0, 30))) for _ in range(1000)]
     await asyncio.sleep(0)
     await _finish(engine, job)
-    history = list(await engine.jobs.events(ALICE, job.id, after=0, limit=100))
+    history = list(await engine.watches.events(ALICE, job.id, after=0, limit=100))
     for events in await asyncio.wait_for(asyncio.gather(*watching), 30):
         assert events == history
-    assert engine.jobs._hub._waiting == {}
+    assert engine._hub._waiting == {}
 
 
 async def test_a_watcher_hears_soon_that_its_job_moved_up_in_the_queue(engine: Engine) -> None:
@@ -145,7 +145,7 @@ async def test_a_watcher_hears_soon_that_its_job_moved_up_in_the_queue(engine: E
 
     job = await engine.submit()
     engine.provider.queue_place = queue_place  # type: ignore[method-assign]
-    watch = engine.jobs.watch(ALICE, job.id, None, 60)
+    watch = engine.watches.watch(ALICE, job.id, None, 60)
     await anext(watch)
     async with asyncio.timeout(10):
         seen = [await anext(watch), await anext(watch)]

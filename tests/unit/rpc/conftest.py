@@ -84,16 +84,18 @@ async def wire(tmp_path: Path) -> AsyncIterator[Wire]:
         for role, key in KEYS.items()
     ]
     async with running_engine(tmp_path / "store.db", ScriptedProvider()) as engine:
-        accounts = engine.jobs._accounts
+        accounts = engine.accounts
         server = grpc.aio.server(interceptors=[CallInterceptor(ApiKeyAuthenticator(keys))])
-        job_service_pb2_grpc.add_JobServiceServicer_to_server(JobService(engine.jobs, limits), server)
+        job_service_pb2_grpc.add_JobServiceServicer_to_server(JobService(engine, limits), server)
         backend_service_pb2_grpc.add_BackendServiceServicer_to_server(BackendService(accounts), server)
         account_service_pb2_grpc.add_AccountServiceServicer_to_server(AccountService(accounts, engine.jobs), server)
         session_service_pb2_grpc.add_SessionServiceServicer_to_server(
             session_service_pb2_grpc.SessionServiceServicer(), server
         )
         admin_service_pb2_grpc.add_AdminServiceServicer_to_server(admin_service_pb2_grpc.AdminServiceServicer(), server)
-        server_service_pb2_grpc.add_ServerServiceServicer_to_server(ServerService(limits, engine.jobs._reader), server)
+        server_service_pb2_grpc.add_ServerServiceServicer_to_server(
+            ServerService(limits, engine.results._reader), server
+        )
         port = server.add_insecure_port("127.0.0.1:0")
         await server.start()
         async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:

@@ -313,7 +313,7 @@ async def test_a_bug_is_internal_with_an_incident_and_without_its_inside(wire: W
     async def broken(job_id: str) -> None:
         raise RuntimeError("the inside")
 
-    wire.engine.jobs._hub.job = broken  # type: ignore[method-assign, assignment]
+    wire.engine._hub.job = broken  # type: ignore[method-assign, assignment]
     with pytest.raises(grpc.aio.AioRpcError) as caught:
         await wire.jobs.GetJob(job_service_pb2.GetJobRequest(name="jobs/x"), metadata=bearer())
     assert caught.value.code() is grpc.StatusCode.INTERNAL

@@ -1,0 +1,19 @@
+"""What the audit trail tells of a caller's act."""
+
+from __future__ import annotations
+
+from gateway.domain.access import AuditEntry, Caller
+from gateway.domain.job import utc_now
+
+
+def audit_entry(caller: Caller, action: str, job_id: str, request_id: str = "") -> AuditEntry:
+    """Return the entry for something that a caller does to a job, now."""
+    return AuditEntry(
+        at=utc_now(),
+        caller=caller.name,
+        tenant=caller.tenant,
+        action=action,
+        resource=f"jobs/{job_id}",
+        peer=caller.peer,
+        request_id=request_id,
+    )

@@ -1,0 +1,91 @@
+"""All that keeps jobs going, wired, started and stopped together."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from types import MappingProxyType
+
+from gateway.domain.program import ProgramReader
+from gateway.domain.provider import Capability
+from gateway.engine.accounts import Accounts
+from gateway.engine.dispatcher import Dispatcher
+from gateway.engine.hub import Hub
+from gateway.engine.jobs import Jobs
+from gateway.engine.pacing import Pacing
+from gateway.engine.poller import Poller
+from gateway.engine.queue_places import QueuePlaces
+from gateway.engine.recent_results import RecentResults
+from gateway.engine.records import Records
+from gateway.engine.recovery import recover
+from gateway.engine.results import Results
+from gateway.engine.submissions import Submissions
+from gateway.engine.tracker import Tracker
+from gateway.engine.watches import Watches
+from gateway.store import Store
+
+
+class Engine:
+    """Gives each account its dispatcher and its tracker, and callers what they act through.
+
+    Args:
+        accounts: Where jobs run. The caller starts and closes them.
+        store: Where jobs are kept. The caller opens and closes it.
+        reader: Reads programs and selects parts of results.
+        pacing: By account, how fast jobs are handed over and looked after; by default without a limit.
+    """
+
+    def __init__(
+        self,
+        accounts: Accounts,
+        store: Store,
+        reader: ProgramReader,
+        pacing: Mapping[str, Pacing] = MappingProxyType({}),
+    ) -> None:
+        self.accounts = accounts
+        self._store = store
+        self._hub = Hub(store)
+        recent_results = RecentResults()
+        self._trackers: dict[str, Tracker | Poller] = {}
+        self._dispatchers: dict[str, Dispatcher] = {}
+        self._places: dict[str, QueuePlaces] = {}
+        for name, provider in accounts.providers.items():
+            pace = pacing.get(name, Pacing())
+            if Capability.PUSH in provider.capabilities:
+                self._trackers[name] = Tracker(provider, store, recent_results)
+            else:
+                self._trackers[name] = Poller(provider, store, self._hub, recent_results, pace)
+                self._places[name] = QueuePlaces(provider)
+            self._dispatchers[name] = Dispatcher(provider, store, reader, self._trackers[name], pace)
+        self._tasks: list[asyncio.Task[None]] = []
+        self.jobs = Jobs(
+            accounts, store, self._hub, trackers=self._trackers, places=self._places, recent_results=recent_results
+        )
+        self.submissions = Submissions(accounts, store, reader, self._dispatchers)
+        self.watches = Watches(self.jobs, store, self._hub)
+        self.results = Results(self.jobs, store, reader, recent_results)
+        self.records = Records(self.jobs, accounts)
+
+    async def start(self) -> None:
+        """Take up the jobs that a former run of the gateway left, and begin to work."""
+        await self._hub.start()
+        await recover(self._store, self.accounts, self._dispatchers)
+        for name in self._dispatchers:
+            self._tasks.append(asyncio.create_task(self._trackers[name].run()))
+            self._tasks.append(asyncio.create_task(self._dispatchers[name].run()))
+
+    def stop_accepting(self) -> None:
+        """Refuse new jobs and end all watches, because the server is about to stop."""
+        self.submissions.stop()
+        self.watches.close()
+
+    async def close(self) -> None:
+        """Stop working. Jobs stay where they are; the next start takes them up."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self.submissions.close()
+        for dispatcher in self._dispatchers.values():
+            await dispatcher.close()
+        for places in self._places.values():
+            await places.close()

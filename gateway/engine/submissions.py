@@ -1,0 +1,188 @@
+"""Takes jobs in: reads them, stores them, hands them over."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import structlog
+
+from gateway.domain.access import Caller
+from gateway.domain.errors import AlreadyExists, GatewayError, Reason, ResourceExhausted, Unavailable
+from gateway.domain.job import (
+    Job,
+    JobStatus,
+    JobStep,
+    PendingKind,
+    PendingReason,
+    RunOptions,
+    new_job_id,
+    utc_now,
+)
+from gateway.domain.program import PreparedProgram, ProgramReader
+from gateway.engine import transitions
+from gateway.engine.accounts import Accounts
+from gateway.engine.audit import audit_entry
+from gateway.engine.dispatcher import REFUSALS, Dispatcher
+from gateway.store import Store
+
+_log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class JobRequest:
+    """What a caller asks to run. Names, tags and options have been checked for form."""
+
+    program: bytes
+    """Serialised `qgateway.v1.Program`."""
+    backend: str
+    options: RunOptions
+    digest: str
+    """SHA-256 of the whole request but for its id."""
+    account: str = ""
+    display_name: str = ""
+    tags: tuple[str, ...] = ()
+    session: str = ""
+    request_id: str = ""
+    client_version: Mapping[str, str] = field(default_factory=dict)
+
+
+class Submissions:
+    """Accepts jobs on behalf of callers.
+
+    Args:
+        accounts: Where jobs can run.
+        store: Where they are kept.
+        reader: Reads their programs.
+        dispatchers: By account, who hands them over.
+    """
+
+    def __init__(
+        self, accounts: Accounts, store: Store, reader: ProgramReader, dispatchers: Mapping[str, Dispatcher]
+    ) -> None:
+        self._accounts = accounts
+        self._store = store
+        self._reader = reader
+        self._dispatchers = dispatchers
+        self._accepting: set[asyncio.Task[tuple[Job, bool]]] = set()
+        self._stopping = False
+
+    def stop(self) -> None:
+        """Refuse new jobs from now on."""
+        self._stopping = True
+
+    async def close(self) -> None:
+        """Bring to an end what was begun."""
+        await asyncio.gather(*self._accepting, return_exceptions=True)
+
+    async def submit(self, caller: Caller, request: JobRequest) -> tuple[Job, bool]:
+        """Accept a job and hand it over.
+
+        Returns:
+            The job, and whether an earlier request with the same id had made it.
+
+        Raises:
+            InvalidArgument: The program or an option is wrong, or the provider refuses the job.
+            FailedPrecondition: The backend takes no jobs now.
+            PermissionDenied: The provider does not let the account run jobs.
+            NotFound: There is no such backend.
+            AlreadyExists: The request id was used for another request.
+            Unavailable: The server is about to stop.
+        """
+        if self._stopping:
+            raise Unavailable(
+                "The gateway is about to stop and takes no more jobs. Send the job again in a moment.",
+                reason=Reason.SERVER_STOPPING,
+                retry_after=1.0,
+            )
+        if request.request_id:
+            earlier = await self._store.get_job_by_request_id(caller.tenant, request.request_id)
+            if earlier is not None:
+                return _same_request(earlier, request), True
+        provider, backend = await self._accounts.find_backend(request.backend, request.account)
+        provider.check_options(backend, request.options)
+        program = await self._reader.prepare(request.program, backend, request.options)
+        now = utc_now()
+        job = Job(
+            id=new_job_id(),
+            tenant=caller.tenant,
+            creator=caller.name,
+            account=provider.account,
+            backend=backend.name,
+            options=request.options,
+            program=program.summary,
+            created_at=now,
+            updated_at=now,
+            display_name=request.display_name,
+            tags=request.tags,
+            session=request.session,
+            request_id=request.request_id,
+            request_digest=request.digest,
+            pending_reason=PendingReason(PendingKind.SUBMITTING, "About to be handed to the provider.", now),
+            steps=(JobStep(JobStatus.INITIALIZING, now),),
+            client_version=request.client_version,
+        )
+        # What was begun is brought to its end even if the caller goes away meanwhile.
+        accepting = asyncio.create_task(self._accept(caller, job, program, request))
+        self._accepting.add(accepting)
+        accepting.add_done_callback(self._accepted)
+        return await asyncio.shield(accepting)
+
+    async def _accept(
+        self, caller: Caller, job: Job, program: PreparedProgram, request: JobRequest
+    ) -> tuple[Job, bool]:
+        """Store a job and hand it over. Returns it, and whether an earlier request with the same id had made it."""
+        dispatcher = self._dispatchers[job.account]
+        begun, refusal = False, None
+        if dispatcher.is_immediate:
+            try:
+                await dispatcher.begin(job, program)
+            except (ResourceExhausted, Unavailable) as error:
+                refusal = error
+            else:
+                begun, job = True, transitions.presumed_accepted(job)
+        else:
+            job = dispatcher.claim(job)
+        stored = None
+        try:
+            stored = await self._store.create_job(
+                job, request.program, audit_entry(caller, "job.submit", job.id, request.request_id)
+            )
+        finally:
+            if begun and (stored is None or stored.id != job.id):
+                await dispatcher.abandon(job)
+        if stored.id != job.id:
+            return _same_request(stored, request), True
+        if begun:
+            dispatcher.follow(stored)
+            return stored, False
+        if refusal is not None:
+            return await dispatcher.postpone(stored, refusal), False
+        try:
+            return await dispatcher.hand_over(stored, program), False
+        except REFUSALS:
+            # The caller is told, and nothing is left behind.
+            await self._store.delete_job(job.id, lambda _: None, audit_entry(caller, "job.refused", job.id))
+            raise
+
+    def _accepted(self, task: asyncio.Task[tuple[Job, bool]]) -> None:
+        self._accepting.discard(task)
+        if not task.cancelled() and (error := task.exception()) and not isinstance(error, GatewayError):
+            _log.error("accepting_failed", exc_info=error)
+
+
+def request_digest(request: bytes) -> str:
+    """Return the digest by which a repeated request is told from a reused id."""
+    return hashlib.sha256(request).hexdigest()
+
+
+def _same_request(job: Job, request: JobRequest) -> Job:
+    if job.request_digest != request.digest:
+        raise AlreadyExists(
+            "The request id was used for another job before. Use a new id for each job.",
+            reason=Reason.REQUEST_ID_REUSED,
+            metadata={"request_id": request.request_id, "job": job.id},
+        )
+    return job
