@@ -34,6 +34,7 @@ from gateway.access.api_keys import ApiKeyAuthenticator
 from gateway.assembly import new_provider, pacing_of
 from gateway.config import ConfigError, ServerSettings, Settings
 from gateway.config_accounts import LocalAccountSettings
+from gateway.domain import failpoints
 from gateway.domain.program import ProgramReader
 from gateway.domain.provider import Health
 from gateway.engine.accounts import Accounts
@@ -101,6 +102,8 @@ class GatewayServer:
             ConfigError: The address cannot be listened on, or a TLS file cannot be read.
         """
         settings = self._settings
+        if failpoints.armed():
+            _log.warning("failpoints_armed", names=failpoints.armed())
         try:
             store = await Store.open(settings.store.path)
             self._parts.push_async_callback(store.close)

@@ -21,6 +21,7 @@ from gateway.domain.errors import (
     Unavailable,
     WorkerFailure,
 )
+from gateway.domain.failpoints import async_failpoint
 from gateway.domain.job import Job, JobFailure, SubmissionState, utc_now
 from gateway.domain.program import PreparedProgram, ProgramReader
 from gateway.domain.provider import Capability, Provider, ProviderSubmission
@@ -173,6 +174,7 @@ class Dispatcher:
                 job = await self._store.change_job(job_id, transitions.about_to_be_sent)
                 if job.status.is_final:
                     return True
+                await async_failpoint("send.again")
             await self._submit(job, program)
         except (ResourceExhausted, Unavailable) as error:
             await self._wait(job, error)
@@ -204,15 +206,20 @@ class Dispatcher:
         return await self._reader.prepare(await self._store.read_program(job.id), backend, job.options)
 
     async def _submit(self, job: Job, program: PreparedProgram) -> Job:
+        await async_failpoint("send.before")
         try:
             update = await self._provider.submit(_submission(job, program))
         except (*REFUSALS, ResourceExhausted, Unavailable):
+            await async_failpoint("send.refused")
             raise
         except Exception as error:
             if self._volatile:
                 raise
+            await async_failpoint("send.doubted")
             return await self._doubt(job, error)
+        await async_failpoint("send.answered")
         job = await self._store.change_job(job.id, partial(transitions.accepted, update=update))
+        await async_failpoint("send.accepted")
         self._failures = 0
         self._tracker.track(update.provider_job_id, job.id)
         if job.status.is_final or job.cancel_requested:  # a caller cancelled it while it was on its way

@@ -11,6 +11,7 @@ from typing import Any
 import structlog
 
 from gateway.domain.errors import GatewayError, NotFound
+from gateway.domain.failpoints import async_failpoint
 from gateway.domain.job import Job, JobStatus, SubmissionState, utc_now
 from gateway.domain.provider import Provider, ProviderUpdate
 from gateway.engine import transitions
@@ -69,9 +70,11 @@ class Doubts:
 
     async def adopt(self, job_id: str, found: tuple[str, ...]) -> None:
         """Take the oldest of the provider's jobs that bear a job's marker as that job, and cancel the others."""
+        await async_failpoint("doubt.found")
         update = ProviderUpdate(found[0], JobStatus.QUEUED, "", utc_now())
         job = await self._store.change_job(job_id, partial(transitions.accepted, update=update))
         _log.info("job_adopted", account=self._provider.account, job=job_id, provider_job_id=found[0])
+        await async_failpoint("doubt.adopted")
         self._follow(found[0], job_id)
         if job.status.is_final or job.cancel_requested:
             await self._cancel(found[0])
@@ -104,6 +107,7 @@ class Doubts:
             await asyncio.sleep(jittered(pause))
             pause = min(2 * pause, _LONGEST_PAUSE, max(settled_at - clock(), _FIRST_LOOK))
             settled = clock() >= settled_at
+            await async_failpoint("doubt.look")
             try:
                 found = await self._look_up(job_id)
                 if found:
@@ -117,6 +121,7 @@ class Doubts:
                 continue
             if settled:
                 job = await self._store.change_job(job_id, transitions.not_taken)
+                await async_failpoint("doubt.not_taken")
                 if job.submission.state is SubmissionState.PENDING and not job.status.is_final:
                     self._resent.add(job_id)
                     self._send(job_id)
@@ -145,7 +150,9 @@ class Doubts:
         alive = [update for update in await self._provider.poll((twin,)) if not update.status.is_final]
         if not alive:
             return
+        await async_failpoint("doubt.twin")
         await self._cancel(twin)
+        await async_failpoint("doubt.twin_cancelled")
         _log.warning("twin_cancelled", account=self._provider.account, job=job_id, provider_job_id=twin)
         await self._store.change_job(job_id, partial(transitions.twin_cancelled, provider_job_id=twin))
 

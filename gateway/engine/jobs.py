@@ -7,6 +7,7 @@ from functools import partial
 
 from gateway.domain.access import Caller
 from gateway.domain.errors import NotFound, Unavailable
+from gateway.domain.failpoints import async_failpoint
 from gateway.domain.job import Job, JobStatus
 from gateway.domain.provider import QueuePlace
 from gateway.domain.query import JobFilter, JobPage
@@ -108,12 +109,14 @@ class Jobs:
         # A job that is on its way is cancelled as soon as it is known that the provider has it.
         if job.status.is_final or not job.provider_job_id:
             return job
+        await async_failpoint("cancel.stored")
         try:
             update = await self._accounts.provider(job.account).cancel(job.provider_job_id)
         except NotFound:
             raise Unavailable(
                 "The provider does not have the job yet, or no longer. Try again in a moment.", retry_after=1.0
             ) from None
+        await async_failpoint("cancel.answered")
         await self._trackers[job.account].apply(update)
         return await self.get(caller, job_id)
 

@@ -12,6 +12,7 @@ from typing import TypeVar
 import structlog
 
 from gateway.domain.errors import GatewayError, NotFound, Reason, Unavailable, WorkerFailure
+from gateway.domain.failpoints import async_failpoint
 from gateway.domain.job import Change, Job, JobFailure, JobStatus, PendingKind, utc_now
 from gateway.domain.provider import Provider, ProviderUpdate
 from gateway.engine import transitions
@@ -122,6 +123,7 @@ class Poller:
             error = failure
         else:
             self._failures = 0
+            await async_failpoint("poll.told")
             await _each(updates, self._apply_safely)
             await self._look_for_missing(asked, updates)
             return 0.0
@@ -195,7 +197,9 @@ class Poller:
     async def _finish(self, job: Job, update: ProviderUpdate) -> None:
         """Bring the result in, and only then let the job be DONE."""
         try:
+            await async_failpoint("result.before_fetch")
             result = await self._provider.fetch_result(update.provider_job_id)
+            await async_failpoint("result.fetched")
         except NotFound as error:
             failure = JobFailure(Reason.RESULT_ABSENT, error.message)
             await self._change(job.id, partial(transitions.failed, failure=failure))
@@ -211,6 +215,7 @@ class Poller:
             await self._change(job.id, partial(transitions.failed, failure=JobFailure(error.reason, error.message)))
         else:
             done = await self._change(job.id, partial(transitions.finished, update=update, result=result))
+            await async_failpoint("result.stored")
             if done is not None and done.status is JobStatus.DONE:
                 self._recent_results.put(job.id, result)
         await self._drop(update.provider_job_id)

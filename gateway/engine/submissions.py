@@ -11,6 +11,7 @@ import structlog
 
 from gateway.domain.access import Caller
 from gateway.domain.errors import AlreadyExists, GatewayError, Reason, ResourceExhausted, Unavailable
+from gateway.domain.failpoints import async_failpoint
 from gateway.domain.job import (
     Job,
     JobStatus,
@@ -147,6 +148,7 @@ class Submissions:
             job = dispatcher.claim(job)
         stored = None
         try:
+            await async_failpoint("submit.before_store")
             stored = await self._store.create_job(
                 job, request.program, audit_entry(caller, "job.submit", job.id, request.request_id)
             )
@@ -160,6 +162,7 @@ class Submissions:
             return stored, False
         if refusal is not None:
             return await dispatcher.postpone(stored, refusal), False
+        await async_failpoint("submit.stored")
         try:
             return await dispatcher.hand_over(stored, program), False
         except REFUSALS:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from gateway.domain.failpoints import failpoint
 from gateway.domain.job import JobEvent
 from gateway.store.lane import Request, as_gateway_error
 from gateway.store.writes import Writes
@@ -32,7 +33,9 @@ class GroupCommit:
         try:
             for request in batch:
                 self._attempt(request)
+            failpoint("store.before_commit")
             self._connection.execute("COMMIT")
+            failpoint("store.after_commit")
         except BaseException:
             if self._connection.in_transaction:
                 self._connection.execute("ROLLBACK")

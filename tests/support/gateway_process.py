@@ -44,11 +44,11 @@ class GatewayProcess:
     def _log_path(self) -> Path:
         return self._folder / "gateway.log"
 
-    def start(self) -> GatewayProcess:
-        """Start the server and wait until it answers."""
+    def start(self, **more: str) -> GatewayProcess:
+        """Start the server and wait until it answers. `more` are settings for this run only."""
         environment = {key: value for key, value in os.environ.items() if not key.startswith(("GATEWAY_", "QGATEWAY_"))}
         environment["GATEWAY_STORE__PATH"] = str(self._folder / "store" / "qgateway.db")
-        environment |= {f"GATEWAY_{name}": value for name, value in self._settings.items()}
+        environment |= {f"GATEWAY_{name}": value for name, value in {**self._settings, **more}.items()}
         with self._log_path.open("a") as log:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "gateway", "serve", "--dev", "--listen", "127.0.0.1:0"],
@@ -70,6 +70,13 @@ class GatewayProcess:
     def kill(self) -> None:
         """Kill the server (SIGKILL): it can do nothing about it."""
         self._end(signal.SIGKILL)
+
+    def wait_killed(self, within: float = 40.0) -> None:
+        """Wait until the server was killed by what it did itself: see `gateway.domain.failpoints`."""
+        assert self._process is not None
+        code = self._process.wait(timeout=within)
+        self._end(signal.SIGKILL)
+        assert code == -signal.SIGKILL, f"the server ended with {code}:\n{self.log}"
 
     def environment(self) -> dict[str, str]:
         """Return what a client needs to know, as environment variables."""
