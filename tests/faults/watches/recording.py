@@ -1,0 +1,173 @@
+"""What a watcher saw, and what really happened: plain data."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import cached_property
+
+FINAL = frozenset({"DONE", "CANCELLED", "ERROR"})
+"""Statuses that a job never leaves."""
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """A change of a job, as far as the checks look at it."""
+
+    revision: int
+    job: str
+    """Resource name."""
+    status: str
+    """Status after the change, such as `QUEUED`."""
+    name: str = ""
+    """Display name after the change."""
+    tags: tuple[str, ...] = ()
+    """Tags after the change."""
+
+    @property
+    def is_final(self) -> bool:
+        """Whether the job is final after the change."""
+        return self.status in FINAL
+
+
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """What a watcher follows: one job, or all jobs with a tag, or all jobs."""
+
+    job: str | None = None
+    tag: str | None = None
+
+    def covers(self, event: Event) -> bool:
+        """Return whether an event is to be told to the watcher."""
+        if self.job is not None:
+            return event.job == self.job
+        return self.tag is None or self.tag in event.tags
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """A stream was opened."""
+
+    after: int | None = None
+    """Position of the token that it was resumed with; None for a watch that begins."""
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """A stream told the state of a job, as the event that made it so."""
+
+    event: Event
+    position: int | None = None
+    """Position of the token that came with it. None where the client keeps tokens to itself."""
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """A stream told a change."""
+
+    event: Event
+    position: int | None = None
+    """Position of the token that came with it. None where the client keeps tokens to itself."""
+
+
+@dataclass(frozen=True, slots=True)
+class Heartbeat:
+    """A stream gave a sign of life."""
+
+    position: int
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """The server ended a stream with OK."""
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """A stream ended with an error that no further attempt helps against."""
+
+    error: str
+
+
+Record = Opened | Snapshot | Told | Heartbeat | Ended | Refused
+"""One thing that happened to a watcher."""
+
+
+@dataclass(slots=True)
+class Recording:
+    """Everything that happened to a watcher, in order.
+
+    A raw watcher records each stream from `Opened` on. A watch of the client library hides its streams: its recording has no
+    `Opened`, and no positions.
+    """
+
+    watcher: str
+    scope: Scope
+    records: list[Record] = field(default_factory=list)
+
+    @property
+    def start(self) -> int | None:
+        """Revision after which everything has to be told. None: nothing was ever told."""
+        for record in self.records:
+            match record:
+                case Opened(after=int(position)) | Heartbeat(position):
+                    return position
+                case Snapshot(event):
+                    return event.revision
+                case Told(event):
+                    return event.revision - 1
+        return None
+
+    def told(self) -> Iterator[Event]:
+        """Yield the events that were told, snapshots left out."""
+        return (record.event for record in self.records if isinstance(record, Told))
+
+    def streams(self) -> list[tuple[Opened, list[Record]]]:
+        """Return each stream with what it brought."""
+        found: list[tuple[Opened, list[Record]]] = []
+        for record in self.records:
+            if isinstance(record, Opened):
+                found.append((record, []))
+            elif found:
+                found[-1][1].append(record)
+        return found
+
+
+@dataclass(frozen=True)
+class Truth:
+    """What really happened: the whole history, as the store keeps it."""
+
+    events: tuple[Event, ...]
+    """Every event, in the order of revisions."""
+    acknowledged: tuple[Event, ...] = ()
+    """Changes whose caller was told that they are committed."""
+
+    @cached_property
+    def by_revision(self) -> dict[int, Event]:
+        """The events by revision."""
+        return {event.revision: event for event in self.events}
+
+    @cached_property
+    def by_job(self) -> dict[str, tuple[Event, ...]]:
+        """The events of each job."""
+        found: dict[str, list[Event]] = {}
+        for event in self.events:
+            found.setdefault(event.job, []).append(event)
+        return {job: tuple(events) for job, events in found.items()}
+
+    @cached_property
+    def last(self) -> int:
+        """Revision of the last event."""
+        return self.events[-1].revision if self.events else 0
+
+    def due(self, scope: Scope, after: int) -> list[Event]:
+        """Return what a watcher has to be told after a revision: for one job, up to its first final event."""
+        if scope.job is None:
+            return [event for event in self.events if event.revision > after and scope.covers(event)]
+        due = []
+        for event in self.by_job.get(scope.job, ()):
+            if event.revision > after:
+                due.append(event)
+            if event.is_final:
+                break
+        return due

@@ -1,0 +1,260 @@
+"""The checkers find what they are there to find, and nothing in what is right."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.faults.watches.promises import PROMISES, history_violations, violations
+from tests.faults.watches.recording import (
+    Ended,
+    Event,
+    Heartbeat,
+    Opened,
+    Record,
+    Recording,
+    Refused,
+    Scope,
+    Snapshot,
+    Told,
+    Truth,
+)
+
+A, B = "jobs/a", "jobs/b"
+HISTORY = (
+    Event(1, A, "INITIALIZING"),
+    Event(2, B, "INITIALIZING", tags=("t",)),
+    Event(3, A, "QUEUED"),
+    Event(4, A, "QUEUED", name="n"),
+    Event(5, B, "DONE", tags=("t",)),
+    Event(6, A, "RUNNING", name="n"),
+    Event(7, A, "DONE", name="n"),
+    Event(8, A, "DONE", name="later"),
+)
+TRUTH = Truth(HISTORY)
+EVENT = TRUTH.by_revision
+
+
+def told(revision: int) -> Told:
+    return Told(EVENT[revision], revision)
+
+
+def job_watch(*records: Record, job: str = A) -> Recording:
+    return Recording("w", Scope(job=job), list(records))
+
+
+def filter_watch(*records: Record, tag: str | None = None) -> Recording:
+    return Recording("w", Scope(tag=tag), list(records))
+
+
+def broken(recording: Recording, truth: Truth = TRUTH) -> set[str]:
+    return {violation.promise for violation in violations([recording], truth)}
+
+
+SOUND: dict[str, Recording] = {
+    "a whole watch": job_watch(
+        Opened(), Snapshot(EVENT[1], 1), told(3), Heartbeat(3), told(4), told(6), told(7), Ended()
+    ),
+    "one that was cut after an event": job_watch(
+        Opened(), Snapshot(EVENT[3], 3), told(4), Opened(4), Opened(4), told(6), told(7), Ended()
+    ),
+    "one that was cut after a heartbeat": job_watch(
+        Opened(), Snapshot(EVENT[3], 3), Heartbeat(3), Opened(3), told(4), Heartbeat(5), Opened(5), told(6), told(7)
+    ),
+    "one that began when the job was final": job_watch(Opened(), Snapshot(EVENT[8], 8), Ended()),
+    "one that began with another watcher's token": job_watch(Opened(4), told(6), told(7), Ended()),
+    "one that began with the token of the end": job_watch(Opened(7), Ended()),
+    "one of the library": job_watch(Snapshot(EVENT[4]), Told(EVENT[6]), Told(EVENT[7])),
+    "a filter": filter_watch(Opened(), Heartbeat(4), told(5), Heartbeat(5), told(6), Opened(6), told(7), told(8)),
+    "a filter that matches little": filter_watch(Opened(), Heartbeat(1), told(2), Heartbeat(4), told(5), tag="t"),
+    "a gap that the server declared": job_watch(
+        Opened(), Snapshot(EVENT[1], 1), told(3), Opened(3), Snapshot(EVENT[6], 6), told(7), Ended()
+    ),
+}
+
+BROKEN: list[tuple[str, str, Recording]] = [
+    ("ordered", "two events change places", filter_watch(Opened(0), *map(told, (1, 2, 4, 3, 5, 6, 7, 8)))),
+    ("ordered", "an event is late, in a watch of the library", job_watch(*(Told(EVENT[n]) for n in (1, 3, 6, 4, 7)))),
+    ("unique", "an event comes twice in a stream", job_watch(Opened(1), told(3), told(3), told(4), told(6), told(7))),
+    ("unique", "an event comes again after a cut", job_watch(Opened(1), told(3), Opened(3), told(3), told(4), told(7))),
+    ("unique", "the snapshot comes again as an event", job_watch(Opened(), Snapshot(EVENT[6], 6), told(6), told(7))),
+    ("reliable", "an event is lost", job_watch(Opened(1), told(3), told(6), told(7), Ended())),
+    ("reliable", "an event is lost in a cut", job_watch(Opened(1), told(3), Opened(3), told(6), told(7), Ended())),
+    ("reliable", "the newest event is missing", filter_watch(Opened(5), told(6), told(7))),
+    ("reliable", "an event never happened", job_watch(Opened(4), told(6), Told(Event(7, A, "ERROR"), 7))),
+    ("reliable", "the snapshot is of no revision", job_watch(Opened(), Snapshot(Event(6, A, "QUEUED"), 6), told(7))),
+    ("reliable", "a filter lets too much through", filter_watch(Opened(3), told(4), told(5), tag="t")),
+    ("reliable", "nothing ever came", job_watch(Opened(), Opened())),
+    ("resumable", "a token is refused", job_watch(Opened(1), told(3), Opened(3), Refused("INVALID_RESUME_TOKEN"))),
+    ("resumable", "a stream begins before its token", job_watch(Opened(1), told(3), told(4), Opened(4), told(4))),
+    ("resumable", "a stream begins too late", filter_watch(Opened(3), told(4), Opened(4), told(6), told(7), told(8))),
+    ("resumable", "a stream goes on after the end", job_watch(Opened(7), told(8))),
+    (
+        "bookmarkable",
+        "an event comes after its heartbeat",
+        job_watch(Opened(1), told(3), Heartbeat(5), told(4), told(7)),
+    ),
+    (
+        "bookmarkable",
+        "the same over a cut",
+        filter_watch(Opened(3), told(4), Heartbeat(6), Opened(6), told(5), told(6)),
+    ),
+    (
+        "bookmarkable",
+        "a heartbeat goes back",
+        filter_watch(Opened(4), told(5), told(6), Heartbeat(5), told(7), told(8)),
+    ),
+    ("bookmarkable", "an event has an older token", filter_watch(Opened(6), Told(EVENT[7], 6), told(8))),
+    ("final", "the stream ends before the job does", job_watch(Opened(4), told(6), Ended())),
+    ("final", "the last event never comes", job_watch(Opened(4), told(6), Heartbeat(8))),
+    ("final", "something follows the end", job_watch(Opened(4), told(6), told(7), told(8), Ended())),
+]
+
+
+@pytest.mark.parametrize("name", SOUND)
+def test_a_sound_recording_breaks_no_promise(name: str) -> None:
+    assert violations([SOUND[name]], TRUTH) == []
+
+
+@pytest.mark.parametrize(("promise", "case", "recording"), BROKEN, ids=[f"{each[0]}: {each[1]}" for each in BROKEN])
+def test_a_broken_promise_is_found(promise: str, case: str, recording: Recording) -> None:
+    assert promise in broken(recording)
+
+
+def test_each_promise_has_a_history_that_breaks_it() -> None:
+    assert {promise for promise, _, _ in BROKEN} == set(PROMISES)
+
+
+@pytest.mark.parametrize(
+    ("promise", "truth"),
+    [
+        ("kept", Truth(HISTORY, acknowledged=(Event(9, A, "DONE"),))),
+        ("kept", Truth(HISTORY, acknowledged=(replace(HISTORY[3], name="another"),))),
+        ("kept", Truth((*HISTORY[:3], HISTORY[2], *HISTORY[3:]))),
+        ("final", Truth(HISTORY[:6])),
+        ("final", Truth((*HISTORY, Event(9, B, "ERROR", tags=("t",))))),
+    ],
+)
+def test_a_broken_history_is_found(promise: str, truth: Truth) -> None:
+    assert {violation.promise for violation in history_violations(truth)} == {promise}
+
+
+def test_a_whole_history_breaks_no_promise() -> None:
+    assert history_violations(replace(TRUTH, acknowledged=HISTORY)) == []
+
+
+# What follows makes up histories, and watchers that are cut at random.
+
+_TAGS = ((), ("t",))
+
+
+@st.composite
+def truths(draw: st.DrawFn) -> Truth:
+    """Interleaved jobs with gaps between the revisions; each ends, and may be changed afterwards."""
+    jobs = {f"jobs/{number}": draw(st.integers(2, 6)) for number in range(draw(st.integers(1, 4)))}
+    turns = draw(st.permutations([job for job, count in jobs.items() for _ in range(count)]))
+    left, revision = dict(jobs), 0
+    events: list[Event] = []
+    for job in turns:
+        left[job] -= 1
+        revision += draw(st.integers(1, 3))
+        final = left[job] < draw(st.integers(1, 2)) or any(each.job == job and each.is_final for each in events)
+        events.append(Event(revision, job, "DONE" if final else "QUEUED", str(revision), draw(st.sampled_from(_TAGS))))
+    return Truth(tuple(events))
+
+
+@st.composite
+def watches(draw: st.DrawFn) -> tuple[Truth, Recording]:
+    """A history and a sound recording of it, with cuts and heartbeats anywhere."""
+    truth = draw(truths())
+    job = draw(st.sampled_from([None, *truth.by_job]))
+    scope = Scope(job=job, tag=draw(st.sampled_from([None, "t"])) if job is None else None)
+    first = truth.by_job[job][0].revision if job else 0
+    begin = draw(st.integers(first, max(first, truth.due(scope, 0)[-1].revision - 1 if truth.due(scope, 0) else first)))
+    records: list[Record] = [Opened(begin)]
+    position = begin
+    for event in truth.due(scope, begin):
+        while draw(st.booleans()):
+            if draw(st.booleans()):
+                position = draw(st.integers(position, event.revision - 1))
+                records.append(Heartbeat(position))
+            else:
+                records.append(Opened(position))
+        records.append(Told(event, event.revision))
+        position = event.revision
+    if job is not None:
+        records.append(Ended())
+    else:
+        records.append(Heartbeat(max(truth.last, begin)))
+    return truth, Recording("w", scope, records)
+
+
+def _events_of(recording: Recording) -> list[int]:
+    return [index for index, record in enumerate(recording.records) if isinstance(record, Told)]
+
+
+@given(watches())
+def test_no_cut_and_no_heartbeat_breaks_a_promise(made: tuple[Truth, Recording]) -> None:
+    truth, recording = made
+    assert violations([recording], truth) == []
+
+
+def _drop(records: list[Record], index: int) -> None:
+    del records[index]
+
+
+def _repeat(records: list[Record], index: int) -> None:
+    records.insert(index + 1, records[index])
+
+
+def _overtake(records: list[Record], index: int) -> None:
+    event = records[index].event  # type: ignore[union-attr]
+    records.insert(index, Heartbeat(event.revision))
+
+
+def _invent(records: list[Record], index: int) -> None:
+    record = records[index]
+    assert isinstance(record, Told)
+    records[index] = replace(record, event=replace(record.event, name="invented"))
+
+
+@pytest.mark.parametrize(
+    ("promise", "harm"),
+    [("reliable", _drop), ("unique", _repeat), ("bookmarkable", _overtake), ("reliable", _invent)],
+)
+@given(made=watches(), data=st.data())
+def test_harm_to_any_event_of_any_watch_is_found(
+    made: tuple[Truth, Recording], data: st.DataObject, promise: str, harm: Callable[[list[Record], int], None]
+) -> None:
+    truth, recording = made
+    if places := _events_of(recording):
+        harm(recording.records, data.draw(st.sampled_from(places)))
+        assert promise in broken(recording, truth)
+
+
+@given(made=watches(), data=st.data())
+def test_two_events_of_a_job_that_changed_places_are_found(made: tuple[Truth, Recording], data: st.DataObject) -> None:
+    truth, recording = made
+    places = [
+        (early, late)
+        for early, late in zip(_events_of(recording), _events_of(recording)[1:], strict=False)
+        if recording.records[early].event.job == recording.records[late].event.job  # type: ignore[union-attr]
+    ]
+    if places:
+        early, late = data.draw(st.sampled_from(places))
+        records = recording.records
+        records[early], records[late] = records[late], records[early]
+        assert "ordered" in broken(recording, truth)
+
+
+@given(made=watches())
+def test_the_watch_of_a_job_without_its_end_is_found(made: tuple[Truth, Recording]) -> None:
+    truth, recording = made
+    places = _events_of(recording)
+    if recording.scope.job is not None and places:
+        del recording.records[places[-1] :]
+        assert {"reliable", "final"} <= broken(recording, truth)
