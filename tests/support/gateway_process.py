@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -10,6 +11,9 @@ import threading
 import time
 from collections.abc import Mapping
 from pathlib import Path
+
+from gateway.access.api_keys import hash_api_key
+from tests.support.waiting import wait_until
 
 _START_SECONDS = 30
 
@@ -20,14 +24,16 @@ class GatewayProcess:
     Args:
         folder: Where database and log are kept; the same folder again is the same store.
         settings: Further settings as environment variables, without the prefix `GATEWAY_`.
+        api_key: The one key that the server accepts, whenever it is started. Default: each start makes a key of its own.
     """
 
-    def __init__(self, folder: Path, settings: Mapping[str, str] | None = None) -> None:
+    def __init__(self, folder: Path, settings: Mapping[str, str] | None = None, api_key: str | None = None) -> None:
         self._folder = folder
         self._settings = dict(settings or {})
         self._process: subprocess.Popen[str] | None = None
+        self._own_key = api_key is None
         self.target = ""
-        self.api_key = ""
+        self.api_key = api_key or ""
 
     @property
     def pid(self) -> int:
@@ -49,18 +55,28 @@ class GatewayProcess:
         environment = {key: value for key, value in os.environ.items() if not key.startswith(("GATEWAY_", "QGATEWAY_"))}
         environment["GATEWAY_STORE__PATH"] = str(self._folder / "store" / "qgateway.db")
         environment |= {f"GATEWAY_{name}": value for name, value in {**self._settings, **more}.items()}
+        if not self._own_key:
+            caller = {"name": "caller", "tenant": "dev", "role": "operator", "sha256": hash_api_key(self.api_key)}
+            environment["GATEWAY_ACCESS__API_KEYS"] = json.dumps([caller])
         with self._log_path.open("a") as log:
+            begin = log.tell()
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "gateway", "serve", "--dev", "--listen", "127.0.0.1:0"],
+                [
+                    *(sys.executable, "-m", "gateway", "serve", "--listen", "127.0.0.1:0"),
+                    *(["--dev"] if self._own_key else []),
+                ],
                 env=environment,
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=log,
                 text=True,
             )
-        lines = self._first_lines(2)
-        self.target = lines["QGATEWAY_TARGET"]
-        self.api_key = lines["QGATEWAY_API_KEY"]
+        if self._own_key:
+            lines = self._first_lines(2)
+            self.target = lines["QGATEWAY_TARGET"]
+            self.api_key = lines["QGATEWAY_API_KEY"]
+        else:
+            self.target = f"127.0.0.1:{self._logged_port(begin)}"
         return self
 
     def stop(self) -> int:
@@ -116,3 +132,20 @@ class GatewayProcess:
             self._end(signal.SIGKILL)
             raise AssertionError(f"the gateway did not start:\n{self.log}")
         return found
+
+    def _logged_port(self, begin: int) -> int:
+        """Wait until the server has logged where it listens, behind this byte of the log; return the port."""
+        assert self._process is not None
+        process = self._process
+        with self._log_path.open("rb") as log:
+
+            def port() -> int | None:
+                log.seek(begin)
+                lines = log.read().splitlines(keepends=True)
+                for line in lines:
+                    if b'"listening"' in line and line.endswith(b"\n"):
+                        return int(json.loads(line)["port"])
+                assert process.poll() is None, f"the gateway did not start:\n{b''.join(lines).decode()}"
+                return None
+
+            return wait_until(port, within=_START_SECONDS, every=0.005) or 0
