@@ -128,14 +128,14 @@ class Doubts:
                 return
 
     async def _look_for_twins(self, job: Job) -> None:
-        looked_at = 0.0
+        looked_at, told = 0.0, set[str]()
         for part in _TWIN_LOOKS:
             await asyncio.sleep(part * self._settle_seconds - looked_at)
             looked_at = part * self._settle_seconds
             try:
                 for found in await self._look_up(job.id):
                     if found != job.provider_job_id:
-                        await self._cancel_twin(job.id, found)
+                        await self._end_twin(job.id, found, told)
             except NotFound:
                 raise
             except GatewayError as error:
@@ -145,16 +145,21 @@ class Doubts:
         async with self._few:
             return await self._provider.find(job_id)
 
-    async def _cancel_twin(self, job_id: str, twin: str) -> None:
-        """Cancel a twin, and tell of it once: at the look that finds it alive."""
-        alive = [update for update in await self._provider.poll((twin,)) if not update.status.is_final]
-        if not alive:
+    async def _end_twin(self, job_id: str, twin: str, told: set[str]) -> None:
+        """Tell of a twin, and cancel it for as long as it is alive. It is told first, so that a crash cannot keep it secret."""
+        updates = await self._provider.poll((twin,))
+        if not updates or updates[0].status is JobStatus.CANCELLED:
             return
+        alive = not updates[0].status.is_final
+        if twin not in told:
+            told.add(twin)
+            _log.warning("twin_found", account=self._provider.account, job=job_id, provider_job_id=twin, alive=alive)
+            found = partial(transitions.twin_found, provider_job_id=twin, alive=alive)
+            await self._store.change_job(job_id, found)
         await async_failpoint("doubt.twin")
-        await self._cancel(twin)
+        if alive:
+            await self._cancel(twin)
         await async_failpoint("doubt.twin_cancelled")
-        _log.warning("twin_cancelled", account=self._provider.account, job=job_id, provider_job_id=twin)
-        await self._store.change_job(job_id, partial(transitions.twin_cancelled, provider_job_id=twin))
 
     async def _cancel(self, provider_job_id: str) -> None:
         try:

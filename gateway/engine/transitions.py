@@ -194,9 +194,10 @@ def not_taken(job: Job) -> Change | None:
     return Change(again, EventType.STATUS_CHANGED, message)
 
 
-def twin_cancelled(job: Job, provider_job_id: str) -> Change:
-    """Tell that the provider had the job twice, and that the second was cancelled."""
-    message = f"The provider had the job a second time, as {provider_job_id}; that one was cancelled."
+def twin_found(job: Job, provider_job_id: str, *, alive: bool) -> Change:
+    """Tell that the provider has the job twice, and whether the second can still be cancelled."""
+    what = "that one is cancelled" if alive else "that one ran before it was found"
+    message = f"The provider has the job a second time, as {provider_job_id}; {what}."
     return Change(replace(job, updated_at=utc_now()), EventType.NOTE, message)
 
 
