@@ -61,7 +61,8 @@ _SERVICES = tuple(
 )
 _HEALTH = {
     Health.SERVING: health_pb2.HealthCheckResponse.SERVING,
-    Health.DEGRADED: health_pb2.HealthCheckResponse.SERVING,
+    # It works still; that it may not for long is what a probe is to tell. ListAccounts tells the difference, and why.
+    Health.DEGRADED: health_pb2.HealthCheckResponse.NOT_SERVING,
     Health.NOT_SERVING: health_pb2.HealthCheckResponse.NOT_SERVING,
 }
 

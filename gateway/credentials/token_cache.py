@@ -14,7 +14,7 @@ import structlog
 
 from gateway.credentials.errors import CredentialError
 from gateway.credentials.sources import SecretSource
-from gateway.domain.errors import GatewayError, Reason, Unavailable
+from gateway.domain.errors import AccountRefused, GatewayError, Reason, Unavailable
 from gateway.domain.provider import Health
 from gateway.domain.secret import Secret, Token
 
@@ -171,7 +171,9 @@ class TokenCache:
         self._refusals = self._refusals + 1 if young else 1
         _log.info("token_refused", account=self._account, in_a_row=self._refusals)
         if self._refusals > 1:
-            refused = Unavailable(f"The provider refuses the tokens that it hands out for account {self._account!r}.")
+            refused = AccountRefused(
+                f"The provider refuses the tokens that it hands out for account {self._account!r}."
+            )
             self._fail(refused, self._refusals - 1)
         else:
             self._due_at = self._clock.time()

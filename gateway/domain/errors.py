@@ -14,6 +14,7 @@ exceptions from the reason. A message is for people: it says what is wrong and w
     ├── OutOfRange           beyond what exists
     ├── ResourceExhausted    a limit is reached
     ├── Unavailable          try again later
+    │   └── AccountRefused   the provider does not let the account in: an operator has to act
     ├── SubmissionInDoubt    the provider may or may not have taken a job
     ├── Unimplemented        this server, or this backend, does not do that
     └── Internal             a bug
@@ -228,6 +229,16 @@ class Unavailable(GatewayError):
     """Something is away for the moment."""
 
     default_reason = Reason.PROVIDER_UNAVAILABLE
+
+
+class AccountRefused(Unavailable):
+    """The provider does not let an account in: its key or its instance is wrong.
+
+    Jobs wait, as for all that is `Unavailable`: an operator can put it right without a restart. A call is not worth repeating
+    before that.
+    """
+
+    default_reason = Reason.CREDENTIALS_REFUSED
 
 
 class SubmissionInDoubt(GatewayError):

@@ -58,6 +58,7 @@ class PendingKind(StrEnum):
     RUNNING = "RUNNING"
     FETCHING_RESULT = "FETCHING_RESULT"
     SUBMITTING = "SUBMITTING"
+    INSTANCE_LIMIT = "INSTANCE_LIMIT"
 
 
 @dataclass(frozen=True, slots=True)

@@ -37,6 +37,7 @@ class Health(StrEnum):
 
     SERVING = "SERVING"
     DEGRADED = "DEGRADED"
+    """It works, and somebody should look after it, such as after a new key that the provider does not take."""
     NOT_SERVING = "NOT_SERVING"
 
 

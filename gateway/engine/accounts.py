@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 
 from gateway.domain.backend import Backend
-from gateway.domain.errors import NotFound, Reason
+from gateway.domain.errors import GatewayError, NotFound, Reason
 from gateway.domain.provider import Provider
 
 
@@ -39,16 +39,21 @@ class Accounts:
     async def find_backend(self, backend: str, account: str = "") -> tuple[Provider, Backend]:
         """Return a backend and its provider: in one account, or in the first that has it.
 
+        An account that cannot tell now is passed over: its trouble must not keep callers from the others.
+
         Raises:
             NotFound: There is no such account, or none has the backend.
+            GatewayError: None has it, and one of them could not tell.
         """
-        candidates = [self.provider(account)] if account else list(self._providers.values())
-        for provider in candidates:
+        trouble: GatewayError | None = None
+        for provider in [self.provider(account)] if account else self._providers.values():
             try:
                 return provider, await provider.backend(backend)
             except NotFound:
                 continue
-        raise NotFound.backend(backend)
+            except GatewayError as error:
+                trouble = trouble or error
+        raise trouble or NotFound.backend(backend)
 
     async def start(self) -> None:
         """Start every provider."""

@@ -12,6 +12,7 @@ from datetime import datetime
 
 from gateway.domain.errors import (
     Aborted,
+    AccountRefused,
     FailedPrecondition,
     GatewayError,
     PermissionDenied,
@@ -48,6 +49,7 @@ _TROUBLE = frozenset(
         PendingKind.PROVIDER_UNREACHABLE,
         PendingKind.CREDENTIALS_REFUSED,
         PendingKind.PACED,
+        PendingKind.INSTANCE_LIMIT,
         PendingKind.SUBMITTING,
         PendingKind.SUBMISSION_UNKNOWN,
     }
@@ -121,8 +123,10 @@ def progressed(job: Job, update: ProviderUpdate, *, asked: bool = False) -> Chan
 
 def trouble_kind(error: GatewayError) -> PendingKind:
     """Return why a job waits after an error of its provider that may pass."""
-    if error.reason is Reason.CREDENTIALS_REFUSED or isinstance(error, PermissionDenied):
+    if error.reason is Reason.CREDENTIALS_REFUSED or isinstance(error, AccountRefused | PermissionDenied):
         return PendingKind.CREDENTIALS_REFUSED
+    if error.reason is Reason.INSTANCE_LIMIT_REACHED:
+        return PendingKind.INSTANCE_LIMIT
     return PendingKind.PACED if isinstance(error, ResourceExhausted) else PendingKind.PROVIDER_UNREACHABLE
 
 

@@ -24,6 +24,8 @@ CODES: dict[type[GatewayError], grpc.StatusCode] = {
     errors.OutOfRange: grpc.StatusCode.OUT_OF_RANGE,
     errors.ResourceExhausted: grpc.StatusCode.RESOURCE_EXHAUSTED,
     errors.Unavailable: grpc.StatusCode.UNAVAILABLE,
+    # No UNAVAILABLE: clients would repeat the call by themselves, for nothing.
+    errors.AccountRefused: grpc.StatusCode.FAILED_PRECONDITION,
     errors.SubmissionInDoubt: grpc.StatusCode.UNAVAILABLE,
     errors.Unimplemented: grpc.StatusCode.UNIMPLEMENTED,
     errors.Internal: grpc.StatusCode.INTERNAL,
@@ -31,6 +33,12 @@ CODES: dict[type[GatewayError], grpc.StatusCode] = {
     errors.WorkerFailure: grpc.StatusCode.RESOURCE_EXHAUSTED,
 }
 """One code per class of error."""
+
+_NOT_BY_REPEATING = frozenset({grpc.StatusCode.FAILED_PRECONDITION})
+"""What no repetition mends: the time after which the gateway itself tries again is of no use to a caller."""
+
+_SUBJECTS = ("job", "session", "backend", "account")
+"""What a precondition can be about, the most special first, by the names of its metadata."""
 
 _RESOURCES = {
     Reason.JOB_NOT_FOUND: ("qgateway.v1.Job", "job"),
@@ -55,7 +63,7 @@ def to_status(error: GatewayError) -> status_pb2.Status:
 def to_trailers(error: GatewayError) -> tuple[tuple[str, str | bytes], ...]:
     """Return the trailing metadata that carry an error's details, and the push-back where the call may be repeated."""
     trailers: list[tuple[str, str | bytes]] = [("grpc-status-details-bin", to_status(error).SerializeToString())]
-    if error.retry_after is not None:
+    if error.retry_after is not None and to_code(error) not in _NOT_BY_REPEATING:
         trailers.append(("grpc-retry-pushback-ms", str(max(1, round(error.retry_after * 1000)))))
     return tuple(trailers)
 
@@ -68,7 +76,7 @@ def _details(error: GatewayError) -> list[Message]:
             for violation in error.violations
         ]
         details.append(error_details_pb2.BadRequest(field_violations=violations))
-    if error.retry_after is not None:
+    if error.retry_after is not None and to_code(error) not in _NOT_BY_REPEATING:
         delay = Duration()
         delay.FromNanoseconds(round(error.retry_after * 1e9))
         details.append(error_details_pb2.RetryInfo(retry_delay=delay))
@@ -79,9 +87,10 @@ def _details(error: GatewayError) -> list[Message]:
                 resource_type=resource_type, resource_name=error.metadata.get(key, ""), description=error.message
             )
         )
-    if isinstance(error, errors.FailedPrecondition):
+    if to_code(error) is grpc.StatusCode.FAILED_PRECONDITION:
+        subject = next((f"{name}s/{error.metadata[name]}" for name in _SUBJECTS if name in error.metadata), "")
         violation = error_details_pb2.PreconditionFailure.Violation(
-            type=error.reason, subject=error.metadata.get("job", ""), description=error.message
+            type=error.reason, subject=subject, description=error.message
         )
         details.append(error_details_pb2.PreconditionFailure(violations=[violation]))
     return details

@@ -17,7 +17,9 @@ from qgateway.v1 import (
 )
 
 from gateway import __version__
+from gateway.domain.errors import GatewayError
 from gateway.domain.program import ProgramReader
+from gateway.domain.provider import Provider
 from gateway.engine.accounts import Accounts
 from gateway.engine.jobs import Jobs
 from gateway.engine.tokens import page_token, read_page_token
@@ -43,14 +45,15 @@ class BackendService(backend_service_pb2_grpc.BackendServiceServicer):
             if request.account
             else list(self._accounts.providers.values())
         )
-        full = request.view == backend_pb2.BACKEND_VIEW_FULL
         found: list[backend_pb2.Backend] = []
+        troubles: dict[str, GatewayError] = {}
         for provider in providers:
-            for backend in await provider.backends():
-                status = await provider.backend_status(backend.name)
-                if backend.num_qubits < request.min_num_qubits or (request.operational_only and not status.operational):
-                    continue
-                found.append(messages.backend(backend, status, full=full))
+            try:
+                found += await _matching(provider, request)
+            except GatewayError as error:
+                troubles[provider.account] = error
+        if len(troubles) == len(providers) > 0:
+            raise next(iter(troubles.values()))
         listing = backend_service_pb2.ListBackendsRequest(
             account=request.account,
             min_num_qubits=request.min_num_qubits,
@@ -58,7 +61,9 @@ class BackendService(backend_service_pb2_grpc.BackendServiceServicer):
             view=request.view,
         ).SerializeToString(deterministic=True)
         page, token = _page(found, request.page_size, request.page_token, listing)
-        return backend_service_pb2.ListBackendsResponse(backends=page, next_page_token=token)
+        return backend_service_pb2.ListBackendsResponse(
+            backends=page, next_page_token=token, unreachable=[f"accounts/{account}" for account in troubles]
+        )
 
     async def GetBackend(
         self, request: backend_service_pb2.GetBackendRequest, context: _Context
@@ -129,6 +134,18 @@ class ServerService(server_service_pb2_grpc.ServerServiceServicer):
             max_program_bytes=self._limits.max_request_bytes,
         )
         return server_service_pb2.GetServerInfoResponse(info=info)
+
+
+async def _matching(provider: Provider, request: backend_service_pb2.ListBackendsRequest) -> list[backend_pb2.Backend]:
+    """Return the backends of an account that a listing asks for."""
+    full = request.view == backend_pb2.BACKEND_VIEW_FULL
+    found = []
+    for backend in await provider.backends():
+        status = await provider.backend_status(backend.name)
+        if backend.num_qubits < request.min_num_qubits or (request.operational_only and not status.operational):
+            continue
+        found.append(messages.backend(backend, status, full=full))
+    return found
 
 
 def _page(items: Sequence[_Item], size: int, token: str, listing: bytes) -> tuple[Sequence[_Item], str]:

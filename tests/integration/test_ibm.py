@@ -2,20 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import grpc
 import pytest
-from grpc_health.v1 import health_pb2, health_pb2_grpc
-from qgateway.v1 import account_service_pb2, job_pb2, job_service_pb2
+from qgateway.v1 import job_pb2, job_service_pb2
 
-from gateway.credentials.seal_key import SealKey
-from gateway.credentials.sealed_file import SealedFile
-from gateway.domain.secret import Secret
-from tests.emulators.ibm_quantum.process import EmulatorProcess
 from tests.emulators.ibm_quantum.remote import EmulatorControl
 from tests.support.gateway_process import GatewayProcess
 from tests.support.waiting import wait_until
@@ -30,64 +23,6 @@ x q[1];
 c = measure q;
 """
 """Its one outcome is 011: its bits cannot be mistaken for each other."""
-
-FAST = {"shortest_poll": 0.05, "longest_poll": 0.5, "submits_per_minute": 60_000, "settle_seconds": 1}
-
-
-@pytest.fixture(scope="module")
-def running_emulator() -> Iterator[EmulatorProcess]:
-    with EmulatorProcess() as process:
-        yield process
-
-
-@pytest.fixture
-def emulator(running_emulator: EmulatorProcess) -> EmulatorProcess:
-    running_emulator.control.reset()
-    return running_emulator
-
-
-@pytest.fixture
-def control(emulator: EmulatorProcess) -> EmulatorControl:
-    return emulator.control
-
-
-@pytest.fixture
-def key_files(emulator: EmulatorProcess, tmp_path: Path) -> dict[str, Path]:
-    """The files with the keys of both accounts, as a container platform would mount them."""
-    files = {name: tmp_path / f"{name}.key" for name in ("alpha", "beta")}
-    for name, path in files.items():
-        path.write_text(emulator.api_key(name))
-    return files
-
-
-@pytest.fixture
-def new_ibm_gateway(
-    emulator: EmulatorProcess, key_files: dict[str, Path], new_gateway: Callable[..., GatewayProcess]
-) -> Callable[..., GatewayProcess]:
-    """Makes gateways with both accounts; settings of the accounts can be changed by name."""
-
-    def make(**changes: Any) -> GatewayProcess:
-        accounts = {
-            name: {
-                "provider": "ibm",
-                "crn": emulator.crn(name),
-                "key_file": str(path),
-                "api_url": f"{emulator.url}/api/v1",
-                "iam_url": emulator.url,
-                "use_environment": False,
-                **FAST,
-                **changes,
-            }
-            for name, path in key_files.items()
-        }
-        return new_gateway({"ACCOUNTS": json.dumps(accounts), "SERVER__HEARTBEAT_INTERVAL": "1"})
-
-    return make
-
-
-@pytest.fixture
-def ibm_gateway(new_ibm_gateway: Callable[..., GatewayProcess]) -> GatewayProcess:
-    return new_ibm_gateway().start()
 
 
 @pytest.fixture
@@ -286,45 +221,6 @@ def test_a_backend_that_is_away_refuses_jobs_at_once(wire: Wire, control: Emulat
     assert len(wire.list()) == 1
 
 
-def test_a_key_is_rotated_by_its_file_while_jobs_wait(
-    wire: Wire, control: EmulatorControl, key_files: dict[str, Path]
-) -> None:
-    control.settings(manual=True)
-    job = submit(wire)
-    control.change_keys("alpha", add=["a-new-key"], remove=[key_files["alpha"].read_text()])
-    key_files["alpha"].write_text("a-new-key")
-    exchanges = control.counts()["POST /identity/token"]
-    wait_until(lambda: control.counts()["POST /identity/token"] > exchanges)
-    control.expire_tokens()
-    control.advance(job.provider_job_id, "Completed")
-    assert wire.finish(job.name).status == job_pb2.JOB_STATUS_DONE
-
-
-def test_a_key_can_be_kept_in_the_sealed_file(
-    emulator: EmulatorProcess, new_gateway: Callable[..., GatewayProcess], tmp_path: Path
-) -> None:
-    seal_key, path = SealKey.generate(), tmp_path / "keys.sealed"
-    SealedFile.create(path, SealKey(seal_key)).set("lab", Secret(emulator.api_key("beta")))
-    account = {
-        "provider": "ibm",
-        "crn": emulator.crn("beta"),
-        "key_sealed": "lab",
-        "api_url": f"{emulator.url}/api/v1",
-        "iam_url": emulator.url,
-        "use_environment": False,
-        **FAST,
-    }
-    gateway = new_gateway(
-        {
-            "ACCOUNTS": json.dumps({"lab": account}),
-            "CREDENTIALS__SEALED_FILE": str(path),
-            "SEAL_KEY": seal_key.reveal(),
-        }
-    ).start()
-    with connected(gateway) as wire:
-        assert wire.finish(submit(wire, "lab").name).status == job_pb2.JOB_STATUS_DONE
-
-
 @pytest.mark.parametrize("seed", [1, 2])
 def test_under_random_faults_every_job_runs_exactly_once(wire: Wire, control: EmulatorControl, seed: int) -> None:
     for number, fault in enumerate(
@@ -342,44 +238,6 @@ def test_under_random_faults_every_job_runs_exactly_once(wire: Wire, control: Em
     done = [wire.finish(job.name, timeout=90) for job in jobs]
     assert {job.status for job in done} == {job_pb2.JOB_STATUS_DONE}, f"seed {seed}"
     assert sorted(job["id"] for job in control.jobs()) == sorted(job.provider_job_id for job in done), f"seed {seed}"
-
-
-def test_a_refused_key_turns_the_account_red_and_a_right_one_green(
-    ibm_gateway: GatewayProcess, control: EmulatorControl, key_files: dict[str, Path]
-) -> None:
-    def status(account: str) -> str:
-        with grpc.insecure_channel(ibm_gateway.target) as channel:
-            request = health_pb2.HealthCheckRequest(service=f"account/{account}")
-            answer = health_pb2_grpc.HealthStub(channel).Check(request, timeout=10)
-        return str(health_pb2.HealthCheckResponse.ServingStatus.Name(answer.status))
-
-    right = key_files["alpha"].read_text()
-    control.change_keys("alpha", remove=[right])
-    control.expire_tokens()
-    with connected(ibm_gateway) as wire:
-        with pytest.raises(grpc.RpcError) as caught:
-            submit(wire)
-        assert details(caught.value)["ErrorInfo"].reason == "CREDENTIALS_REFUSED"
-        wait_until(lambda: status("alpha") == "NOT_SERVING")
-        assert status("beta") == "SERVING"
-        control.change_keys("alpha", add=["another-key"])
-        key_files["alpha"].write_text("another-key")
-        wait_until(lambda: status("alpha") == "SERVING")
-        assert submit(wire).status == job_pb2.JOB_STATUS_QUEUED
-
-
-def test_no_key_or_token_of_the_provider_gets_out(
-    wire: Wire, ibm_gateway: GatewayProcess, key_files: dict[str, Path], tmp_path: Path
-) -> None:
-    job = submit(wire)
-    told = [wire.finish(job.name), wire.result(job.name)]
-    told.append(wire.accounts.ListAccounts(account_service_pb2.ListAccountsRequest(), metadata=wire.metadata))
-    ibm_gateway.stop()
-    written = b"".join(path.read_bytes() for path in tmp_path.rglob("*") if path.is_file() and path.suffix != ".key")
-    for key in (path.read_text() for path in key_files.values()):
-        assert key.encode() not in written
-        assert key not in ibm_gateway.log
-        assert all(key not in str(each) for each in told)
 
 
 def request_of(account: str) -> job_service_pb2.SubmitJobRequest:

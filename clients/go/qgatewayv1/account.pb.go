@@ -31,7 +31,8 @@ const (
 	Account_HEALTH_UNSPECIFIED Account_Health = 0
 	// Works.
 	Account_HEALTH_SERVING Account_Health = 1
-	// Works, with trouble: see `health_message`.
+	// Works, and somebody should look after it: see `health_message`. Such is an account whose new key is refused while the
+	// token of the one before is still in use. `grpc.health.v1` shows the account as NOT_SERVING.
 	Account_HEALTH_DEGRADED Account_Health = 2
 	// Does not work.
 	Account_HEALTH_NOT_SERVING Account_Health = 3

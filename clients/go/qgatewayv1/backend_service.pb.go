@@ -121,6 +121,9 @@ type ListBackendsResponse struct {
 	Backends []*Backend `protobuf:"bytes,1,rep,name=backends,proto3" json:"backends,omitempty"`
 	// Token of the next page. Empty on the last.
 	NextPageToken string `protobuf:"bytes,2,opt,name=next_page_token,json=nextPageToken,proto3" json:"next_page_token,omitempty"`
+	// Accounts, `accounts/{account}`, whose backends are missing because they cannot be asked now; `ListAccounts` tells why. If
+	// none can be asked, the call fails instead.
+	Unreachable   []string `protobuf:"bytes,3,rep,name=unreachable,proto3" json:"unreachable,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -167,6 +170,13 @@ func (x *ListBackendsResponse) GetNextPageToken() string {
 		return x.NextPageToken
 	}
 	return ""
+}
+
+func (x *ListBackendsResponse) GetUnreachable() []string {
+	if x != nil {
+		return x.Unreachable
+	}
+	return nil
 }
 
 // Request of `GetBackend`.
@@ -383,10 +393,11 @@ const file_qgateway_v1_backend_service_proto_rawDesc = "" +
 	"\tpage_size\x18\x04 \x01(\x05B\x04\xe2A\x01\x01R\bpageSize\x12#\n" +
 	"\n" +
 	"page_token\x18\x05 \x01(\tB\x04\xe2A\x01\x01R\tpageToken\x122\n" +
-	"\x04view\x18\x06 \x01(\x0e2\x18.qgateway.v1.BackendViewB\x04\xe2A\x01\x01R\x04view\"p\n" +
+	"\x04view\x18\x06 \x01(\x0e2\x18.qgateway.v1.BackendViewB\x04\xe2A\x01\x01R\x04view\"\x92\x01\n" +
 	"\x14ListBackendsResponse\x120\n" +
 	"\bbackends\x18\x01 \x03(\v2\x14.qgateway.v1.BackendR\bbackends\x12&\n" +
-	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"a\n" +
+	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\x12 \n" +
+	"\vunreachable\x18\x03 \x03(\tR\vunreachable\"a\n" +
 	"\x11GetBackendRequest\x12\x18\n" +
 	"\x04name\x18\x01 \x01(\tB\x04\xe2A\x01\x02R\x04name\x122\n" +
 	"\x04view\x18\x02 \x01(\x0e2\x18.qgateway.v1.BackendViewB\x04\xe2A\x01\x01R\x04view\"D\n" +

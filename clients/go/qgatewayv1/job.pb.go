@@ -350,21 +350,24 @@ const (
 	PendingReason_KIND_FETCHING_RESULT PendingReason_Kind = 8
 	// The gateway is about to hand the job to the provider.
 	PendingReason_KIND_SUBMITTING PendingReason_Kind = 9
+	// The account has used up what it may use at the provider, or has as many jobs pending there as it may have.
+	PendingReason_KIND_INSTANCE_LIMIT PendingReason_Kind = 10
 )
 
 // Enum value maps for PendingReason_Kind.
 var (
 	PendingReason_Kind_name = map[int32]string{
-		0: "KIND_UNSPECIFIED",
-		1: "KIND_PACED",
-		2: "KIND_PROVIDER_UNREACHABLE",
-		3: "KIND_PROVIDER_QUEUE",
-		4: "KIND_BUDGET_EXHAUSTED",
-		5: "KIND_CREDENTIALS_REFUSED",
-		6: "KIND_SUBMISSION_UNKNOWN",
-		7: "KIND_RUNNING",
-		8: "KIND_FETCHING_RESULT",
-		9: "KIND_SUBMITTING",
+		0:  "KIND_UNSPECIFIED",
+		1:  "KIND_PACED",
+		2:  "KIND_PROVIDER_UNREACHABLE",
+		3:  "KIND_PROVIDER_QUEUE",
+		4:  "KIND_BUDGET_EXHAUSTED",
+		5:  "KIND_CREDENTIALS_REFUSED",
+		6:  "KIND_SUBMISSION_UNKNOWN",
+		7:  "KIND_RUNNING",
+		8:  "KIND_FETCHING_RESULT",
+		9:  "KIND_SUBMITTING",
+		10: "KIND_INSTANCE_LIMIT",
 	}
 	PendingReason_Kind_value = map[string]int32{
 		"KIND_UNSPECIFIED":          0,
@@ -377,6 +380,7 @@ var (
 		"KIND_RUNNING":              7,
 		"KIND_FETCHING_RESULT":      8,
 		"KIND_SUBMITTING":           9,
+		"KIND_INSTANCE_LIMIT":       10,
 	}
 )
 
@@ -1601,14 +1605,14 @@ const file_qgateway_v1_job_proto_rawDesc = "" +
 	"\f_init_qubitsB\n" +
 	"\n" +
 	"\b_dynamicB\x11\n" +
-	"\x0f_seed_simulator\"\xd2\x03\n" +
+	"\x0f_seed_simulator\"\xeb\x03\n" +
 	"\rPendingReason\x123\n" +
 	"\x04kind\x18\x01 \x01(\x0e2\x1f.qgateway.v1.PendingReason.KindR\x04kind\x12\x18\n" +
 	"\amessage\x18\x02 \x01(\tR\amessage\x129\n" +
 	"\n" +
 	"since_time\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\tsinceTime\x129\n" +
 	"\n" +
-	"retry_time\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\tretryTime\"\xfb\x01\n" +
+	"retry_time\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\tretryTime\"\x94\x02\n" +
 	"\x04Kind\x12\x14\n" +
 	"\x10KIND_UNSPECIFIED\x10\x00\x12\x0e\n" +
 	"\n" +
@@ -1620,7 +1624,9 @@ const file_qgateway_v1_job_proto_rawDesc = "" +
 	"\x17KIND_SUBMISSION_UNKNOWN\x10\x06\x12\x10\n" +
 	"\fKIND_RUNNING\x10\a\x12\x18\n" +
 	"\x14KIND_FETCHING_RESULT\x10\b\x12\x13\n" +
-	"\x0fKIND_SUBMITTING\x10\t\"\xda\x01\n" +
+	"\x0fKIND_SUBMITTING\x10\t\x12\x17\n" +
+	"\x13KIND_INSTANCE_LIMIT\x10\n" +
+	"\"\xda\x01\n" +
 	"\n" +
 	"Submission\x123\n" +
 	"\x05state\x18\x01 \x01(\x0e2\x1d.qgateway.v1.Submission.StateR\x05state\x12\x1a\n" +

@@ -12,11 +12,11 @@ from typing import Any, NamedTuple
 import orjson
 
 from gateway.domain.errors import (
+    AccountRefused,
     FailedPrecondition,
     GatewayError,
     InvalidArgument,
     NotFound,
-    PermissionDenied,
     Reason,
     ResourceExhausted,
     Unavailable,
@@ -41,7 +41,7 @@ class _Meaning(NamedTuple):
 
 
 _CREDENTIALS = _Meaning(
-    Unavailable,
+    AccountRefused,
     Reason.CREDENTIALS_REFUSED,
     "The provider does not take the credentials of account {account!r}. An operator has to look at its key.",
 )
@@ -67,6 +67,12 @@ _NO_BACKEND = _Meaning(
 )
 _REJECTED = _Meaning(InvalidArgument, Reason.PROVIDER_REJECTED, "The provider refuses the request.")
 
+_INSTANCE_REFUSED = _Meaning(
+    AccountRefused,
+    Reason.INSTANCE_REFUSED,
+    "The key of account {account!r} does not open its instance. An operator has to look at its CRN and key.",
+)
+
 _BY_CODE = {
     "1004": _BACKEND_AWAY,
     "1007": _NO_BACKEND,
@@ -78,11 +84,7 @@ _BY_CODE = {
 }
 _BY_STATUS: dict[int, _Meaning] = {
     HTTPStatus.UNAUTHORIZED: _CREDENTIALS,
-    HTTPStatus.FORBIDDEN: _Meaning(
-        PermissionDenied,
-        Reason.INSTANCE_REFUSED,
-        "The key of account {account!r} does not open its instance. An operator has to look at its CRN and key.",
-    ),
+    HTTPStatus.FORBIDDEN: _INSTANCE_REFUSED,
     HTTPStatus.NOT_FOUND: _Meaning(NotFound, Reason.JOB_NOT_FOUND, "The provider does not know what was asked for."),
     HTTPStatus.CONFLICT: _Meaning(FailedPrecondition, Reason.PROVIDER_REJECTED, "The provider cannot do this now."),
     HTTPStatus.TOO_MANY_REQUESTS: _Meaning(
@@ -94,6 +96,8 @@ _BY_STATUS: dict[int, _Meaning] = {
 }
 _BY_STATUS_OF_NEW_JOB: dict[int, _Meaning] = {
     **_BY_STATUS,
+    # It may be for this job alone, such as its backend: no reason to let all others wait.
+    HTTPStatus.FORBIDDEN: _INSTANCE_REFUSED._replace(kind=FailedPrecondition),
     HTTPStatus.NOT_FOUND: _REJECTED,  # the program or the session is meant: the job is yet to be
     HTTPStatus.CONFLICT: _USED_UP,
 }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from gateway.domain.errors import GatewayError, PermissionDenied, SubmissionInDoubt, Unavailable
+from gateway.domain.errors import GatewayError, Reason, SubmissionInDoubt, Unavailable
 from gateway.domain.job import utc_now
 from gateway.domain.provider import AccountHealth, Health
 
@@ -31,7 +31,7 @@ class HealthRecord:
 
     def failed(self, error: GatewayError) -> None:
         """Note a call that went wrong. Refusals of single requests say nothing about the account."""
-        if isinstance(error, Unavailable | SubmissionInDoubt | PermissionDenied):
+        if isinstance(error, Unavailable | SubmissionInDoubt) or error.reason is Reason.INSTANCE_REFUSED:
             self._service = _changed(self._service, Health.NOT_SERVING, error.message)
         else:
             self.answered()

@@ -10,7 +10,7 @@ from http import HTTPStatus
 import requests
 from pydantic import BaseModel, Field, SecretStr, ValidationError
 
-from gateway.domain.errors import Reason, Unavailable
+from gateway.domain.errors import AccountRefused, Unavailable
 from gateway.domain.secret import Secret, Token
 
 IAM_URL = "https://iam.cloud.ibm.com"
@@ -44,7 +44,8 @@ def exchange_api_key(
         timeout: Seconds to connect, and seconds of silence.
 
     Raises:
-        Unavailable: There is no token, and why; the reason tells whether the key was refused.
+        AccountRefused: The key is not taken.
+        Unavailable: There is no token, and why.
     """
     form = {"grant_type": _GRANT, "apikey": key.reveal(), "response_type": "cloud_iam"}
     try:
@@ -56,9 +57,8 @@ def exchange_api_key(
         ) from None
     if reply.status_code in _REFUSED:
         metadata = {"account": account, "http_status": str(reply.status_code), **_code(reply)}
-        raise Unavailable(
+        raise AccountRefused(
             f"The identity service refuses the key of account {account!r}. An operator has to look at it.",
-            reason=Reason.CREDENTIALS_REFUSED,
             metadata=metadata,
         )
     if not reply.ok:

@@ -176,8 +176,8 @@ class IbmProvider:
         Raises:
             InvalidArgument: The provider refuses the job for good.
             NotFound: It has no such backend.
-            FailedPrecondition: The backend takes no jobs now.
-            PermissionDenied: The account may not use its instance.
+            FailedPrecondition: The backend takes no jobs now, or the account may not use its instance for this.
+            AccountRefused: The provider does not take the account's key.
             ResourceExhausted: A limit is reached; `retry_after` says when to try again.
             Unavailable: The provider cannot be reached, and does not have the job.
             SubmissionInDoubt: Whether it has the job is not known; `find` tells in time.

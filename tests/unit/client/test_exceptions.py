@@ -9,7 +9,7 @@ from qgateway import exceptions as e
 from qgateway._errors import ErrorDetails, GatewayCallError, Violation
 from qgateway._translate import backend_call, job_call, submission
 from qiskit.exceptions import QiskitError
-from qiskit.providers import JobError, JobTimeoutError
+from qiskit.providers import JobError, JobTimeoutError, QiskitBackendNotFoundError
 
 BASES: dict[type[Exception], tuple[type[Exception], ...]] = {
     e.IBMError: (QiskitError,),
@@ -26,6 +26,7 @@ BASES: dict[type[Exception], tuple[type[Exception], ...]] = {
     e.IBMBackendApiProtocolError: (e.IBMBackendApiError,),
     e.IBMBackendValueError: (e.IBMBackendError, ValueError),
     e.IBMBackendJobLimitError: (e.IBMBackendError,),
+    e.IBMBackendNotFoundError: (QiskitBackendNotFoundError, e.IBMBackendError),
     e.IBMInputValueError: (e.IBMError,),
     e.IBMNotAuthorizedError: (e.IBMError,),
     e.IBMApiError: (e.IBMError,),
@@ -94,7 +95,7 @@ def test_diagnostics_of_a_failed_call_are_those_of_the_call() -> None:
         ("RESOURCE_EXHAUSTED", "MEMORY_LIMIT_EXCEEDED", e.IBMBackendValueError),
         ("RESOURCE_EXHAUSTED", "WORKER_CRASHED", e.IBMBackendApiError),
         ("RESOURCE_EXHAUSTED", "", e.IBMBackendApiError),
-        ("NOT_FOUND", "BACKEND_NOT_FOUND", e.IBMBackendError),
+        ("NOT_FOUND", "BACKEND_NOT_FOUND", e.IBMBackendNotFoundError),
         ("FAILED_PRECONDITION", "BACKEND_NOT_OPERATIONAL", e.IBMBackendError),
         ("UNAUTHENTICATED", "API_KEY_INVALID", e.IBMNotAuthorizedError),
         ("PERMISSION_DENIED", "ROLE_MISSING", e.IBMNotAuthorizedError),

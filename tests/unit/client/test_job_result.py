@@ -108,7 +108,7 @@ def test_a_failed_job_says_why(job: GatewayCircuitJob, scripted: ScriptedGateway
         with pytest.raises(IBMJobFailureError, match=r"^Job failed: Error code 9999; The worker died\.$") as caught:
             job.result()
         assert (caught.value.job_id, caught.value.reason, caught.value.code) == (JOB_ID, "WORKER_CRASHED", "9999")
-    assert "Submit the job again" in caught.value.diagnostics()
+    assert "submit the job again" in caught.value.diagnostics()
 
 
 def test_a_result_that_was_read_is_there_also_after_a_refresh(job: GatewayCircuitJob, done: ScriptedGateway) -> None:

@@ -31,6 +31,7 @@ def test_all_is_exactly_the_public_names() -> None:
         "IBMBackendApiProtocolError",
         "IBMBackendError",
         "IBMBackendJobLimitError",
+        "IBMBackendNotFoundError",
         "IBMBackendValueError",
         "IBMError",
         "IBMInputValueError",

@@ -14,11 +14,11 @@ import orjson
 import pytest
 
 from gateway.domain.errors import (
+    AccountRefused,
     FailedPrecondition,
     GatewayError,
     InvalidArgument,
     NotFound,
-    PermissionDenied,
     Reason,
     ResourceExhausted,
     SubmissionInDoubt,
@@ -227,7 +227,7 @@ async def test_neither_key_nor_token_is_in_any_error_log_or_health(
 
 
 async def test_an_instance_of_another_account_is_refused(new_client: Callable[..., IbmClient], emulator: Any) -> None:
-    with pytest.raises(PermissionDenied) as caught:
+    with pytest.raises(AccountRefused) as caught:
         await new_client(crn=emulator.crn("beta")).devices()
     assert caught.value.reason is Reason.INSTANCE_REFUSED
 

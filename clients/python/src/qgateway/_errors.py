@@ -9,6 +9,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol
 
+from qgateway._advice import what_to_do
+
 _DETAILS_KEY = "grpc-status-details-bin"
 
 
@@ -126,9 +128,8 @@ class GatewayCallError(Exception):
         lines += [f"  {violation.field}: {violation.description}" for violation in self.violations]
         if self.retry_after is not None:
             lines.append(f"  may be repeated after: {self.retry_after:g} s")
-        advice = _ADVICE_BY_REASON.get(self.reason) or _ADVICE_BY_CODE.get(self.code)
-        if advice:
-            lines.append("What to do: " + advice.format(target=self.target or "its target"))
+        if advice := what_to_do(self.reason, self.code, self.target):
+            lines.append(advice)
         return "\n".join(lines)
 
 
@@ -155,39 +156,3 @@ def _parse_details(data: bytes) -> ErrorDetails:
     except DecodeError:
         pass
     return ErrorDetails(reason, metadata, tuple(violations), retry_after)
-
-
-_ADVICE_BY_REASON = {
-    "API_KEY_MISSING": "set QGATEWAY_API_KEY to your key, or pass api_key=.",
-    "API_KEY_INVALID": "set QGATEWAY_API_KEY to a valid key, or ask the operator for a new one.",
-    "ROLE_MISSING": "your key may not do this: ask the operator for the role that the message names.",
-    "JOB_NOT_FOUND": "check the id; `qgateway jobs` lists the jobs that you can see.",
-    "BACKEND_NOT_FOUND": "check the name; `qgateway backends` lists what there is.",
-    "INVALID_PROGRAM": "correct the program as the message says; `transpile` maps a circuit to its backend.",
-    "UNSUPPORTED_OPTION": "leave the option out; `qgateway backend NAME` shows what a backend understands.",
-    "JOB_FINAL": "nothing: the job has already ended and cannot be changed in this way.",
-    "JOB_NOT_FINAL": "wait until the job has ended, or cancel it first.",
-    "RESULT_NOT_READY": "wait for the job; `qgateway watch` follows it.",
-    "RESULT_ABSENT": "the job ended without a result; its failure says why.",
-    "RESULT_TOO_LARGE": "download the result instead; it does not fit into one message.",
-    "ETAG_MISMATCH": "read the job again and decide anew: somebody changed it meanwhile.",
-    "HISTORY_COMPACTED": "watch again without a resume token; the history after the token is no longer kept.",
-    "REQUEST_ID_REUSED": "use a new request id; this one belongs to another request.",
-    "QUEUE_FULL": "submit again later, or take another backend.",
-    "SERVER_STOPPING": "repeat the call in a moment; the gateway at {target} is restarting.",
-    "RPC_NOT_IMPLEMENTED": "this gateway does not offer the call; see its version with `qgateway server`.",
-    "DOWNLOAD_CORRUPT": "download again; if it happens again, the stored data is damaged: tell the operator.",
-}
-
-_ADVICE_BY_CODE = {
-    "UNAVAILABLE": "is the gateway running at {target}? Check QGATEWAY_TARGET and QGATEWAY_TLS, then repeat.",
-    "UNAUTHENTICATED": "set QGATEWAY_API_KEY to your key, or pass api_key=.",
-    "PERMISSION_DENIED": "ask the operator for the permission that the message names.",
-    "DEADLINE_EXCEEDED": "the gateway at {target} did not answer in time; repeat, or give the call a longer timeout.",
-    "RESOURCE_EXHAUSTED": "a limit is reached: wait and repeat, or ask the operator for a higher limit.",
-    "INVALID_ARGUMENT": "correct the fields named above and repeat.",
-    "UNIMPLEMENTED": "the server at {target} does not offer the call. Is it a gateway that fits this client?",
-    "INTERNAL": "this is a bug of the gateway, or a broken connection: repeat once, then tell the operator.",
-    "UNKNOWN": "repeat once, then tell the operator.",
-    "DATA_LOSS": "repeat once, then tell the operator.",
-}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from os import PathLike
 from typing import TYPE_CHECKING, Any, Generic, NoReturn, Self, TypeVar
 
@@ -11,6 +12,7 @@ from qgateway.exceptions import IBMAccountError
 if TYPE_CHECKING:
     from qgateway._aio_connection import AioConnection
     from qgateway._connection import Connection
+    from qgateway.v1 import backend_service_pb2
 
 AnyConnection = TypeVar("AnyConnection", "Connection", "AioConnection")
 
@@ -102,3 +104,10 @@ class ProviderRecord(Generic[AnyConnection]):
     def __repr__(self) -> str:
         """Return class and address."""
         return f"<GatewayProvider('{self.target}')>"
+
+
+def warn_of_unreachable(reply: backend_service_pb2.ListBackendsResponse) -> None:
+    """Warn of accounts whose backends are missing from a listing."""
+    if reply.unreachable:
+        names = ", ".join(name.rpartition("/")[2] for name in reply.unreachable)
+        warnings.warn(f"Without the backends of {names}: the account cannot be asked now.", stacklevel=4)

@@ -260,7 +260,9 @@ class JobRecord:
 
     def _timed_out(self, timeout: float | None) -> IBMJobTimeoutError:
         return IBMJobTimeoutError(
-            f"Timed out waiting for job to complete after {timeout} secs.", job_id=self.job_id(), reason="TIMEOUT"
+            f"Timed out waiting for job to complete after {timeout} secs.",
+            job_id=self.job_id(),
+            pending_reason=self.pending_reason,
         )
 
     def __repr__(self) -> str:

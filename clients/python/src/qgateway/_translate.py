@@ -11,6 +11,7 @@ from qgateway.exceptions import (
     IBMBackendApiError,
     IBMBackendError,
     IBMBackendJobLimitError,
+    IBMBackendNotFoundError,
     IBMBackendValueError,
     IBMError,
     IBMJobApiError,
@@ -100,6 +101,17 @@ def backend_call(text: str) -> Translator:
     return translate
 
 
+def backend_lookup(name: str) -> Translator:
+    """Return the translator for `get_backend`: a backend that is not there is an `IBMBackendNotFoundError`."""
+
+    def translate(error: GatewayCallError) -> IBMError:
+        if error.code == "NOT_FOUND":
+            return make_error(IBMBackendNotFoundError, "", error)
+        return backend_call(f"Failed to retrieve backend {name}")(error)
+
+    return translate
+
+
 def submission(request_id: str) -> Translator:
     """Return the translator for `run`.
 
@@ -113,6 +125,8 @@ def submission(request_id: str) -> Translator:
             return make_error(IBMBackendValueError, text, error)
         if error.code == "RESOURCE_EXHAUSTED" and error.reason not in _FAULTS_OF_THE_GATEWAY:
             return make_error(IBMBackendJobLimitError, text, error)
+        if error.reason == "BACKEND_NOT_FOUND":
+            return make_error(IBMBackendNotFoundError, text, error)
         if error.code in ("NOT_FOUND", "FAILED_PRECONDITION"):
             return make_error(IBMBackendError, text, error)
         translation = backend_call(text)(error)

@@ -22,7 +22,8 @@
         ├── IBMBackendError
         │   ├── IBMBackendApiError                  the gateway did not answer, or refused
         │   │   └── IBMBackendApiProtocolError      it answered with something unreadable
-        │   ├── IBMBackendValueError                also a ValueError: an argument is wrong
+        │   ├── IBMBackendNotFoundError             also a QiskitBackendNotFoundError: no such backend
+    │   ├── IBMBackendValueError                also a ValueError: an argument is wrong
         │   └── IBMBackendJobLimitError             no more jobs for now
         ├── IBMInputValueError                      an argument is wrong
         ├── IBMNotAuthorizedError                   no valid API key, or not allowed
@@ -39,8 +40,15 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from qiskit.exceptions import QiskitError
-from qiskit.providers import JobError, JobTimeoutError
+from qiskit.providers import JobError, JobTimeoutError, QiskitBackendNotFoundError
+
+from qgateway._advice import what_to_do
+
+if TYPE_CHECKING:
+    from qgateway.job_parts import PendingReason
 
 __all__ = [
     "ApiError",
@@ -52,6 +60,7 @@ __all__ = [
     "IBMBackendApiProtocolError",
     "IBMBackendError",
     "IBMBackendJobLimitError",
+    "IBMBackendNotFoundError",
     "IBMBackendValueError",
     "IBMError",
     "IBMInputValueError",
@@ -74,14 +83,6 @@ __all__ = [
     "WebsocketError",
 ]
 
-_ADVICE = {
-    "CANCELLED_BY_CALLER": "Submit the job again if the cancellation was a mistake.",
-    "MEMORY_LIMIT_EXCEEDED": "Use fewer qubits or fewer circuits per job, or ask the operator for a larger limit.",
-    "TIME_LIMIT_EXCEEDED": "Use fewer shots or fewer circuits per job, or ask the operator for a larger limit.",
-    "WORKER_CRASHED": "Submit the job again; if it happens again, report the job id to the operator.",
-    "PROVIDER_ERROR": "Read job.logs(), then correct the circuits or submit the job again.",
-}
-
 
 class IBMError(QiskitError):  # type: ignore[misc]
     """Base of all errors that this client defines.
@@ -96,14 +97,16 @@ class IBMError(QiskitError):  # type: ignore[misc]
     Attributes:
         message: The text.
         job_id: As given; empty if the error is about no job.
-        reason: As given; empty if there is none.
+        reason: As given, else that of the class; empty if there is none.
         code: As given; empty if there is none.
     """
+
+    default_reason = ""
 
     def __init__(self, *message: str, job_id: str = "", reason: str = "", code: str = "") -> None:
         super().__init__(*message)
         self.job_id = job_id
-        self.reason = reason
+        self.reason = reason or self.default_reason
         self.code = code
 
     def __str__(self) -> str:
@@ -116,14 +119,13 @@ class IBMError(QiskitError):  # type: ignore[misc]
         if self.job_id:
             lines.append(f"job: {self.job_id}")
         cause = getattr(self.__cause__, "diagnostics", None)
-        if cause is not None:
-            lines.append(cause())
-        else:
-            if self.reason:
-                lines.append(f"reason: {self.reason}" + (f" (code {self.code})" if self.code else ""))
-            if self.reason in _ADVICE:
-                lines.append(_ADVICE[self.reason])
+        lines += self._why() if cause is None else [cause()]
         return "\n".join(lines)
+
+    def _why(self) -> list[str]:
+        """Return the cause and what to do, as lines."""
+        reason = f"reason: {self.reason}" + (f" (code {self.code})" if self.code else "") if self.reason else ""
+        return [line for line in (reason, what_to_do(self.reason)) if line]
 
 
 class IBMAccountError(IBMError):
@@ -170,8 +172,16 @@ class IBMBackendApiProtocolError(IBMBackendApiError):
     """The gateway answered with something that this client cannot read."""
 
 
+class IBMBackendNotFoundError(QiskitBackendNotFoundError, IBMBackendError):  # type: ignore[misc]
+    """There is no such backend, or several of that description."""
+
+    default_reason = "BACKEND_NOT_FOUND"
+
+
 class IBMBackendValueError(IBMBackendError, ValueError):
     """An argument of `run` or of a listing has a wrong value."""
+
+    default_reason = "INVALID_FIELD"
 
 
 class IBMBackendJobLimitError(IBMBackendError):
@@ -180,6 +190,8 @@ class IBMBackendJobLimitError(IBMBackendError):
 
 class IBMInputValueError(IBMError):
     """An argument has a wrong value."""
+
+    default_reason = "INVALID_FIELD"
 
 
 class IBMNotAuthorizedError(IBMError):
@@ -244,4 +256,30 @@ class IBMJobNotFoundError(IBMJobError):
 
 
 class IBMJobTimeoutError(JobTimeoutError, IBMJobError):  # type: ignore[misc]
-    """The job did not reach a final state in time."""
+    """The job did not reach a final state in time.
+
+    Args:
+        message: The text.
+        job_id: Id of the job.
+        reason: Machine-readable cause.
+        pending_reason: Why the job was not done, as last known.
+
+    Attributes:
+        pending_reason: As given.
+    """
+
+    def __init__(
+        self, *message: str, job_id: str = "", reason: str = "TIMEOUT", pending_reason: PendingReason | None = None
+    ) -> None:
+        super().__init__(*message, job_id=job_id, reason=reason)
+        self.pending_reason = pending_reason
+
+    def _why(self) -> list[str]:
+        waits = self.pending_reason
+        if waits is None:
+            return super()._why()
+        return [
+            f"reason: {self.reason}",
+            f"waiting: {waits.kind}: {waits.message}",
+            *filter(None, [what_to_do(waits.kind)]),
+        ]

@@ -8,17 +8,15 @@ from itertools import islice
 from types import TracebackType
 from typing import Any, Self
 
-from qiskit.providers import QiskitBackendNotFoundError
-
 from qgateway import _requests, _translate
 from qgateway._connection import Connection
-from qgateway._errors import GatewayCallError
 from qgateway._pages import pages
-from qgateway._provider_record import ProviderRecord
+from qgateway._provider_record import ProviderRecord, warn_of_unreachable
 from qgateway._status import StatusLike
 from qgateway._translate import translated
 from qgateway.backend import GatewayBackend
 from qgateway.configuration import choose_least_busy, matches, retired
+from qgateway.exceptions import IBMBackendNotFoundError
 from qgateway.job import GatewayCircuitJob
 from qgateway.v1 import account_service_pb2, backend_pb2, backend_service_pb2, job_pb2, job_service_pb2
 
@@ -102,7 +100,7 @@ class GatewayProvider(ProviderRecord[Connection]):
             kwargs: As in `backends`.
 
         Raises:
-            QiskitBackendNotFoundError: None matches, or several do.
+            IBMBackendNotFoundError: None matches, or several do.
             IBMNotAuthorizedError: There is no valid API key.
             IBMBackendApiError: The gateway did not answer.
         """
@@ -113,7 +111,7 @@ class GatewayProvider(ProviderRecord[Connection]):
             found = found[:1]
         if len(found) != 1:
             problem = "No backend matches" if not found else "More than one backend matches"
-            raise QiskitBackendNotFoundError(f"{problem}. provider.backends() lists what there is.")
+            raise IBMBackendNotFoundError(f"{problem}. provider.backends() lists what there is.")
         return found[0]
 
     def least_busy(
@@ -222,7 +220,7 @@ class GatewayProvider(ProviderRecord[Connection]):
         """
         try:
             return GatewayBackend(self, self._get_backend(record.backend, record.account))
-        except QiskitBackendNotFoundError:
+        except IBMBackendNotFoundError:
             return GatewayBackend(self, retired(record.backend, record.account))
 
     def instances(self) -> list[str]:
@@ -249,17 +247,13 @@ class GatewayProvider(ProviderRecord[Connection]):
         )
         with translated(_translate.backend_call("Failed to list backends")):
             for reply in pages(self.connection, lambda it: it.backends.ListBackends, request):
+                warn_of_unreachable(reply)
                 yield from reply.backends
 
     def _get_backend(self, name: str, account: str | None) -> backend_pb2.Backend:
         request = backend_service_pb2.GetBackendRequest(name=_requests.backend_name(name, account))
-        with translated(_translate.backend_call(f"Failed to retrieve backend {name}")):
-            try:
-                return self.connection.call(self.connection.backends.GetBackend, request).backend
-            except GatewayCallError as error:
-                if error.code == "NOT_FOUND":
-                    raise QiskitBackendNotFoundError(error.message) from error
-                raise
+        with translated(_translate.backend_lookup(name)):
+            return self.connection.call(self.connection.backends.GetBackend, request).backend
 
     def __enter__(self) -> Self:
         """Return the provider."""
@@ -300,7 +294,7 @@ class GatewayBackendService:
             raise AttributeError(name)
         try:
             return self._provider.get_backend(name)
-        except QiskitBackendNotFoundError as error:
+        except IBMBackendNotFoundError as error:
             raise AttributeError(f"There is no backend {name!r}. provider.backends() lists what there is.") from error
 
     def __dir__(self) -> Iterable[str]:

@@ -8,18 +8,16 @@ from datetime import datetime
 from types import TracebackType
 from typing import Any, Self
 
-from qiskit.providers import QiskitBackendNotFoundError
-
 from qgateway import _requests, _translate
 from qgateway._aio_connection import AioConnection
 from qgateway._aio_pages import pages
-from qgateway._errors import GatewayCallError
-from qgateway._provider_record import ProviderRecord
+from qgateway._provider_record import ProviderRecord, warn_of_unreachable
 from qgateway._status import StatusLike
 from qgateway._translate import translated
 from qgateway.aio.backend import GatewayBackend
 from qgateway.aio.job import GatewayCircuitJob
 from qgateway.configuration import choose_least_busy, matches, retired
+from qgateway.exceptions import IBMBackendNotFoundError
 from qgateway.v1 import account_service_pb2, backend_pb2, backend_service_pb2, job_pb2, job_service_pb2
 
 
@@ -68,7 +66,7 @@ class GatewayProvider(ProviderRecord[AioConnection]):
         """Return the one backend that matches; see `qgateway.GatewayProvider.get_backend`.
 
         Raises:
-            QiskitBackendNotFoundError: None matches, or several do.
+            IBMBackendNotFoundError: None matches, or several do.
             IBMNotAuthorizedError: There is no valid API key.
             IBMBackendApiError: The gateway did not answer.
         """
@@ -79,7 +77,7 @@ class GatewayProvider(ProviderRecord[AioConnection]):
             found = found[:1]
         if len(found) != 1:
             problem = "No backend matches" if not found else "More than one backend matches"
-            raise QiskitBackendNotFoundError(f"{problem}. provider.backends() lists what there is.")
+            raise IBMBackendNotFoundError(f"{problem}. provider.backends() lists what there is.")
         return found[0]
 
     async def least_busy(
@@ -162,7 +160,7 @@ class GatewayProvider(ProviderRecord[AioConnection]):
         """
         try:
             return GatewayBackend(self, await self._get_backend(record.backend, record.account))
-        except QiskitBackendNotFoundError:
+        except IBMBackendNotFoundError:
             return GatewayBackend(self, retired(record.backend, record.account))
 
     async def instances(self) -> list[str]:
@@ -192,18 +190,14 @@ class GatewayProvider(ProviderRecord[AioConnection]):
         )
         with translated(_translate.backend_call("Failed to list backends")):
             async for reply in pages(self.connection, lambda it: it.backends.ListBackends, request):
+                warn_of_unreachable(reply)
                 for backend in reply.backends:
                     yield backend
 
     async def _get_backend(self, name: str, account: str | None) -> backend_pb2.Backend:
         request = backend_service_pb2.GetBackendRequest(name=_requests.backend_name(name, account))
-        with translated(_translate.backend_call(f"Failed to retrieve backend {name}")):
-            try:
-                return (await self.connection.call(self.connection.backends.GetBackend, request)).backend
-            except GatewayCallError as error:
-                if error.code == "NOT_FOUND":
-                    raise QiskitBackendNotFoundError(error.message) from error
-                raise
+        with translated(_translate.backend_lookup(name)):
+            return (await self.connection.call(self.connection.backends.GetBackend, request)).backend
 
     async def __aenter__(self) -> Self:
         """Return the provider."""

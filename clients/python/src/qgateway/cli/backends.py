@@ -102,6 +102,8 @@ def list_backends(session: Session, request: backend_service_pb2.ListBackendsReq
         page = connection.call(connection.backends.ListBackends, request)
         found += page.backends
         if not page.next_page_token:
+            for account in page.unreachable:
+                session.output.note(f"{account} cannot be asked now, so its backends are missing.")
             return found
         request.page_token = page.next_page_token
 

@@ -36,7 +36,9 @@ class Account(_message.Message):
         HEALTH_SERVING: Account._Health.ValueType  # 1
         """Works."""
         HEALTH_DEGRADED: Account._Health.ValueType  # 2
-        """Works, with trouble: see `health_message`."""
+        """Works, and somebody should look after it: see `health_message`. Such is an account whose new key is refused while the
+        token of the one before is still in use. `grpc.health.v1` shows the account as NOT_SERVING.
+        """
         HEALTH_NOT_SERVING: Account._Health.ValueType  # 3
         """Does not work."""
 
@@ -48,7 +50,9 @@ class Account(_message.Message):
     HEALTH_SERVING: Account.Health.ValueType  # 1
     """Works."""
     HEALTH_DEGRADED: Account.Health.ValueType  # 2
-    """Works, with trouble: see `health_message`."""
+    """Works, and somebody should look after it: see `health_message`. Such is an account whose new key is refused while the
+    token of the one before is still in use. `grpc.health.v1` shows the account as NOT_SERVING.
+    """
     HEALTH_NOT_SERVING: Account.Health.ValueType  # 3
     """Does not work."""
 

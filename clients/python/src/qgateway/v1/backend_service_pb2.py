@@ -27,7 +27,7 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from qgateway.v1 import backend_pb2 as qgateway_dot_v1_dot_backend__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!qgateway/v1/backend_service.proto\x12\x0bqgateway.v1\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x19qgateway/v1/backend.proto\"\xcb\x01\n\x13ListBackendsRequest\x12\x15\n\x07\x61\x63\x63ount\x18\x01 \x01(\tB\x04\xe2\x41\x01\x01\x12\x1c\n\x0emin_num_qubits\x18\x02 \x01(\x05\x42\x04\xe2\x41\x01\x01\x12\x1e\n\x10operational_only\x18\x03 \x01(\x08\x42\x04\xe2\x41\x01\x01\x12\x17\n\tpage_size\x18\x04 \x01(\x05\x42\x04\xe2\x41\x01\x01\x12\x18\n\npage_token\x18\x05 \x01(\tB\x04\xe2\x41\x01\x01\x12,\n\x04view\x18\x06 \x01(\x0e\x32\x18.qgateway.v1.BackendViewB\x04\xe2\x41\x01\x01\"W\n\x14ListBackendsResponse\x12&\n\x08\x62\x61\x63kends\x18\x01 \x03(\x0b\x32\x14.qgateway.v1.Backend\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"U\n\x11GetBackendRequest\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12,\n\x04view\x18\x02 \x01(\x0e\x32\x18.qgateway.v1.BackendViewB\x04\xe2\x41\x01\x01\";\n\x12GetBackendResponse\x12%\n\x07\x62\x61\x63kend\x18\x01 \x01(\x0b\x32\x14.qgateway.v1.Backend\"d\n\x1bGetBackendPropertiesRequest\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x31\n\x07\x61t_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x01\"R\n\x1cGetBackendPropertiesResponse\x12\x32\n\nproperties\x18\x01 \x01(\x0b\x32\x1e.qgateway.v1.BackendProperties2\xa1\x02\n\x0e\x42\x61\x63kendService\x12S\n\x0cListBackends\x12 .qgateway.v1.ListBackendsRequest\x1a!.qgateway.v1.ListBackendsResponse\x12M\n\nGetBackend\x12\x1e.qgateway.v1.GetBackendRequest\x1a\x1f.qgateway.v1.GetBackendResponse\x12k\n\x14GetBackendProperties\x12(.qgateway.v1.GetBackendPropertiesRequest\x1a).qgateway.v1.GetBackendPropertiesResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!qgateway/v1/backend_service.proto\x12\x0bqgateway.v1\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x19qgateway/v1/backend.proto\"\xcb\x01\n\x13ListBackendsRequest\x12\x15\n\x07\x61\x63\x63ount\x18\x01 \x01(\tB\x04\xe2\x41\x01\x01\x12\x1c\n\x0emin_num_qubits\x18\x02 \x01(\x05\x42\x04\xe2\x41\x01\x01\x12\x1e\n\x10operational_only\x18\x03 \x01(\x08\x42\x04\xe2\x41\x01\x01\x12\x17\n\tpage_size\x18\x04 \x01(\x05\x42\x04\xe2\x41\x01\x01\x12\x18\n\npage_token\x18\x05 \x01(\tB\x04\xe2\x41\x01\x01\x12,\n\x04view\x18\x06 \x01(\x0e\x32\x18.qgateway.v1.BackendViewB\x04\xe2\x41\x01\x01\"l\n\x14ListBackendsResponse\x12&\n\x08\x62\x61\x63kends\x18\x01 \x03(\x0b\x32\x14.qgateway.v1.Backend\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12\x13\n\x0bunreachable\x18\x03 \x03(\t\"U\n\x11GetBackendRequest\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12,\n\x04view\x18\x02 \x01(\x0e\x32\x18.qgateway.v1.BackendViewB\x04\xe2\x41\x01\x01\";\n\x12GetBackendResponse\x12%\n\x07\x62\x61\x63kend\x18\x01 \x01(\x0b\x32\x14.qgateway.v1.Backend\"d\n\x1bGetBackendPropertiesRequest\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x31\n\x07\x61t_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x01\"R\n\x1cGetBackendPropertiesResponse\x12\x32\n\nproperties\x18\x01 \x01(\x0b\x32\x1e.qgateway.v1.BackendProperties2\xa1\x02\n\x0e\x42\x61\x63kendService\x12S\n\x0cListBackends\x12 .qgateway.v1.ListBackendsRequest\x1a!.qgateway.v1.ListBackendsResponse\x12M\n\nGetBackend\x12\x1e.qgateway.v1.GetBackendRequest\x1a\x1f.qgateway.v1.GetBackendResponse\x12k\n\x14GetBackendProperties\x12(.qgateway.v1.GetBackendPropertiesRequest\x1a).qgateway.v1.GetBackendPropertiesResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -57,15 +57,15 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_LISTBACKENDSREQUEST']._serialized_start=144
   _globals['_LISTBACKENDSREQUEST']._serialized_end=347
   _globals['_LISTBACKENDSRESPONSE']._serialized_start=349
-  _globals['_LISTBACKENDSRESPONSE']._serialized_end=436
-  _globals['_GETBACKENDREQUEST']._serialized_start=438
-  _globals['_GETBACKENDREQUEST']._serialized_end=523
-  _globals['_GETBACKENDRESPONSE']._serialized_start=525
-  _globals['_GETBACKENDRESPONSE']._serialized_end=584
-  _globals['_GETBACKENDPROPERTIESREQUEST']._serialized_start=586
-  _globals['_GETBACKENDPROPERTIESREQUEST']._serialized_end=686
-  _globals['_GETBACKENDPROPERTIESRESPONSE']._serialized_start=688
-  _globals['_GETBACKENDPROPERTIESRESPONSE']._serialized_end=770
-  _globals['_BACKENDSERVICE']._serialized_start=773
-  _globals['_BACKENDSERVICE']._serialized_end=1062
+  _globals['_LISTBACKENDSRESPONSE']._serialized_end=457
+  _globals['_GETBACKENDREQUEST']._serialized_start=459
+  _globals['_GETBACKENDREQUEST']._serialized_end=544
+  _globals['_GETBACKENDRESPONSE']._serialized_start=546
+  _globals['_GETBACKENDRESPONSE']._serialized_end=605
+  _globals['_GETBACKENDPROPERTIESREQUEST']._serialized_start=607
+  _globals['_GETBACKENDPROPERTIESREQUEST']._serialized_end=707
+  _globals['_GETBACKENDPROPERTIESRESPONSE']._serialized_start=709
+  _globals['_GETBACKENDPROPERTIESRESPONSE']._serialized_end=791
+  _globals['_BACKENDSERVICE']._serialized_start=794
+  _globals['_BACKENDSERVICE']._serialized_end=1083
 # @@protoc_insertion_point(module_scope)

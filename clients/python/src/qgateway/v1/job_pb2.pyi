@@ -472,6 +472,8 @@ class PendingReason(_message.Message):
         """The run is over and its result is being fetched."""
         KIND_SUBMITTING: PendingReason._Kind.ValueType  # 9
         """The gateway is about to hand the job to the provider."""
+        KIND_INSTANCE_LIMIT: PendingReason._Kind.ValueType  # 10
+        """The account has used up what it may use at the provider, or has as many jobs pending there as it may have."""
 
     class Kind(_Kind, metaclass=_KindEnumTypeWrapper):
         """The kinds of reason."""
@@ -496,6 +498,8 @@ class PendingReason(_message.Message):
     """The run is over and its result is being fetched."""
     KIND_SUBMITTING: PendingReason.Kind.ValueType  # 9
     """The gateway is about to hand the job to the provider."""
+    KIND_INSTANCE_LIMIT: PendingReason.Kind.ValueType  # 10
+    """The account has used up what it may use at the provider, or has as many jobs pending there as it may have."""
 
     KIND_FIELD_NUMBER: _builtins.int
     MESSAGE_FIELD_NUMBER: _builtins.int

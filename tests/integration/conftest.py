@@ -1,0 +1,63 @@
+"""Fixtures of the tests over accounts of IBM Quantum: the emulator of the service, and gateways with both of its accounts."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.emulators.ibm_quantum.process import EmulatorProcess
+from tests.emulators.ibm_quantum.remote import EmulatorControl
+from tests.support.gateway_process import GatewayProcess
+from tests.support.ibm_accounts import ibm_account
+
+
+@pytest.fixture(scope="module")
+def running_emulator() -> Iterator[EmulatorProcess]:
+    with EmulatorProcess() as process:
+        yield process
+
+
+@pytest.fixture
+def emulator(running_emulator: EmulatorProcess) -> EmulatorProcess:
+    running_emulator.control.reset()
+    return running_emulator
+
+
+@pytest.fixture
+def control(emulator: EmulatorProcess) -> EmulatorControl:
+    return emulator.control
+
+
+@pytest.fixture
+def key_files(emulator: EmulatorProcess, tmp_path: Path) -> dict[str, Path]:
+    """The files with the keys of both accounts, as a container platform would mount them."""
+    files = {name: tmp_path / f"{name}.key" for name in ("alpha", "beta")}
+    for name, path in files.items():
+        path.write_text(emulator.api_key(name))
+    return files
+
+
+@pytest.fixture
+def new_ibm_gateway(
+    emulator: EmulatorProcess, key_files: dict[str, Path], new_gateway: Callable[..., GatewayProcess]
+) -> Callable[..., GatewayProcess]:
+    """Makes gateways with both accounts; settings of both can be changed by name, or of one in a dictionary of its name."""
+
+    def make(*, settings: dict[str, str] | None = None, **changes: Any) -> GatewayProcess:
+        accounts = {}
+        for name, path in key_files.items():
+            own = {key: value for key, value in changes.items() if key not in key_files} | changes.get(name, {})
+            accounts[name] = ibm_account(emulator, name, **{"key_file": str(path), **own})
+        return new_gateway({"ACCOUNTS": json.dumps(accounts), "SERVER__HEARTBEAT_INTERVAL": "1", **(settings or {})})
+
+    return make
+
+
+@pytest.fixture
+def ibm_gateway(new_ibm_gateway: Callable[..., GatewayProcess]) -> GatewayProcess:
+    """A gateway with both accounts."""
+    return new_ibm_gateway().start()
