@@ -25,7 +25,7 @@ keys = typer.Typer(help="API keys.", no_args_is_help=True)
 config = typer.Typer(help="The configuration.", no_args_is_help=True)
 app.add_typer(keys, name="keys")
 app.add_typer(config, name="config")
-app.add_typer(credentials, name="credentials")
+app.add_typer(credentials, name="credentials")  # its settings: see `_credential_defaults`
 
 ConfigFile = Annotated[
     Path | None,
@@ -157,6 +157,18 @@ def config_reference() -> None:
     from gateway.config_reference import reference
 
     typer.echo(reference(), nl=False)
+
+
+@credentials.callback()
+def _credential_defaults(context: typer.Context, config_file: ConfigFile = None) -> None:
+    """Let the commands find the sealed file and its key where the server finds them."""
+    from gateway.config import load_settings
+
+    if config_file is None and "GATEWAY_CONFIG" not in os.environ:
+        return  # the variables of single settings are known to the options themselves
+    settings = load_settings(config_file).credentials
+    defaults = {"file": settings.sealed_file, "key_file": settings.seal_key_file}
+    context.default_map = dict.fromkeys(("set", "list", "check", "rotate", "remove"), defaults)
 
 
 @app.command()

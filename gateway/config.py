@@ -126,7 +126,7 @@ class CredentialsSettings(Section):
     sealed_file: Path = Path("credentials.sealed")
     """The sealed file. `gateway credentials` writes it."""
     seal_key_file: Path | None = None
-    """File with the key of the sealed file. Default: what GATEWAY_SEAL_KEY_FILE or GATEWAY_SEAL_KEY says."""
+    """File with the key of the sealed file. Default: the key is what the variable GATEWAY_SEAL_KEY holds."""
 
 
 class ApiKeySettings(Section):

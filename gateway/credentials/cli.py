@@ -30,15 +30,16 @@ class _Commands(TyperGroup):
 
 
 app = typer.Typer(
-    help="Secrets in the gateway's sealed file. Its key is taken from the variable GATEWAY_SEAL_KEY, or from the file that "
-    "GATEWAY_SEAL_KEY_FILE or --key-file names.",
+    help="Secrets in the gateway's sealed file. The file, and the file with its key, are those of the server's settings "
+    "credentials.sealed_file and credentials.seal_key_file; the key can also be in the variable GATEWAY_SEAL_KEY.",
     cls=_Commands,
     no_args_is_help=True,
 )
 
 Name = Annotated[str, typer.Argument(help="Name of the entry.")]
 SealedPath = Annotated[
-    Path, typer.Option("--file", envvar="GATEWAY_SEALED_FILE", help="The sealed file.", show_envvar=True)
+    Path,
+    typer.Option("--file", envvar="GATEWAY_CREDENTIALS__SEALED_FILE", help="The sealed file.", show_envvar=True),
 ]
 KeyPath = Annotated[
     Path | None, typer.Option("--key-file", help="File with the key of the sealed file: 32 bytes in base64.")

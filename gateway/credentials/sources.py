@@ -17,8 +17,8 @@ from gateway.domain.secret import Secret
 
 SEAL_KEY_VARIABLE = "GATEWAY_SEAL_KEY"
 """Environment variable that can hold the key of the sealed file."""
-SEAL_KEY_FILE_VARIABLE = "GATEWAY_SEAL_KEY_FILE"
-"""Environment variable that can name a file with the key of the sealed file."""
+SEAL_KEY_FILE_VARIABLE = "GATEWAY_CREDENTIALS__SEAL_KEY_FILE"
+"""Environment variable that can name a file with the key of the sealed file: that of the setting."""
 POLL_INTERVAL = 5.0
 """Seconds between two looks at a file, unless set otherwise."""
 
@@ -147,7 +147,7 @@ def seal_key_source(file: Path | None = None) -> SecretSource:
     """Return where the key of the sealed file is kept.
 
     Args:
-        file: File with the key. Default: what one of the variables GATEWAY_SEAL_KEY and GATEWAY_SEAL_KEY_FILE says.
+        file: File with the key. Default: what one of the variables GATEWAY_SEAL_KEY and GATEWAY_CREDENTIALS__SEAL_KEY_FILE says.
 
     Raises:
         SourceError: Neither variable is set, or both are.

@@ -42,7 +42,7 @@ class Command:
 
     def environment(self) -> dict[str, str]:
         plain = {name: value for name, value in os.environ.items() if not name.startswith("GATEWAY_")}
-        return plain | {"GATEWAY_SEALED_FILE": str(self.path), "GATEWAY_SEAL_KEY": self.key.reveal()}
+        return plain | {"GATEWAY_CREDENTIALS__SEALED_FILE": str(self.path), "GATEWAY_SEAL_KEY": self.key.reveal()}
 
     def run(self, *arguments: str, stdin: str = "", environment: Mapping[str, str] | None = None) -> Result:
         done = subprocess.run(
@@ -184,7 +184,7 @@ def test_troubles_are_one_message_and_exit_code_2(command: Command) -> None:
     wrong_key = command.environment() | {"GATEWAY_SEAL_KEY": SealKey.generate().reveal()}
     bad_key = command.environment() | {"GATEWAY_SEAL_KEY": "no key"}
     results = {
-        "GATEWAY_SEAL_KEY_FILE": command.run("check", environment=no_key),
+        "GATEWAY_CREDENTIALS__SEAL_KEY_FILE": command.run("check", environment=no_key),
         "another key": command.run("check", environment=wrong_key),
         "openssl rand -base64 32": command.run("check", environment=bad_key),
         "No such file": command.run("check", "--key-file", str(command.folder / "none")),
