@@ -20,6 +20,7 @@ from gateway.engine.records import Records
 from gateway.engine.recovery import recover
 from gateway.engine.results import Results
 from gateway.engine.submissions import Submissions
+from gateway.engine.tokens import ResumeTokens
 from gateway.engine.tracker import Tracker
 from gateway.engine.watches import Watches
 from gateway.store import Store
@@ -58,6 +59,7 @@ class Engine:
                 self._places[name] = QueuePlaces(provider)
             self._dispatchers[name] = Dispatcher(provider, store, reader, self._trackers[name], pace)
         self._tasks: list[asyncio.Task[None]] = []
+        self.tokens = ResumeTokens(store.token_key)
         self.jobs = Jobs(
             accounts, store, self._hub, trackers=self._trackers, places=self._places, recent_results=recent_results
         )

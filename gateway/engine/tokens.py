@@ -5,42 +5,64 @@ from __future__ import annotations
 import base64
 import binascii
 import hashlib
+import hmac
 import struct
+from functools import lru_cache
 
 from gateway.domain.errors import InvalidArgument, Reason
 
 _RESUME = struct.Struct(">BQ")
+_RESUME_VERSION = 2
+_SIGNATURE_BYTES = 16
 _PAGE = struct.Struct(">BQ8s")
-_VERSION = 1
+_PAGE_VERSION = 1
 
 
-def resume_token(revision: int) -> str:
-    """Return the token that stands for "everything up to this revision was seen"."""
-    return _encode(_RESUME.pack(_VERSION, revision))
+class ResumeTokens:
+    """Makes and reads resume tokens: a revision, signed (HMAC-SHA256), so that nobody can make one up.
 
-
-def read_resume_token(token: str) -> int:
-    """Return the revision that a resume token stands for.
-
-    Raises:
-        InvalidArgument: It was not made by a gateway.
+    Args:
+        key: The key of the store. Every gateway over that store, now and later, reads the tokens of every other.
     """
-    try:
-        version, revision = _RESUME.unpack(_decode(token))
-    except (struct.error, ValueError):
-        version = revision = 0
-    if version != _VERSION:
-        raise InvalidArgument.field(
-            "resume_token",
-            "not a token of this gateway: send back the last token of the stream, or none to begin anew",
-            reason=Reason.INVALID_RESUME_TOKEN,
-        )
-    return int(revision)
+
+    def __init__(self, key: bytes) -> None:
+        self._key = key
+        # The watchers of one event, or of one silence, all get the same token.
+        self.token = lru_cache(maxsize=1024)(self._token)
+        """Returns the token that stands for "everything up to this revision was seen"."""
+
+    def read(self, token: str) -> int:
+        """Return the revision that a token stands for.
+
+        Raises:
+            InvalidArgument: It was not made by a gateway over this store.
+        """
+        try:
+            data = _decode(token)
+            version, revision = _RESUME.unpack(data[: _RESUME.size])
+        except (struct.error, ValueError):
+            data, version, revision = b"", 0, 0
+        if version != _RESUME_VERSION or not hmac.compare_digest(
+            data[_RESUME.size :], self._sign(data[: _RESUME.size])
+        ):
+            raise InvalidArgument.field(
+                "resume_token",
+                "not a token of this gateway: send back the last token of the stream, or none to begin anew",
+                reason=Reason.INVALID_RESUME_TOKEN,
+            )
+        return int(revision)
+
+    def _token(self, revision: int) -> str:
+        data = _RESUME.pack(_RESUME_VERSION, revision)
+        return _encode(data + self._sign(data))
+
+    def _sign(self, data: bytes) -> bytes:
+        return hmac.digest(self._key, b"resume" + data, "sha256")[:_SIGNATURE_BYTES]
 
 
 def page_token(cursor: int, arguments: bytes) -> str:
     """Return the token of the page that begins at a cursor, bound to the other arguments of the listing."""
-    return _encode(_PAGE.pack(_VERSION, cursor, _digest(arguments)))
+    return _encode(_PAGE.pack(_PAGE_VERSION, cursor, _digest(arguments)))
 
 
 def read_page_token(token: str, arguments: bytes) -> int:
@@ -53,7 +75,7 @@ def read_page_token(token: str, arguments: bytes) -> int:
         version, cursor, digest = _PAGE.unpack(_decode(token))
     except (struct.error, ValueError):
         version, cursor, digest = 0, 0, b""
-    if version != _VERSION or digest != _digest(arguments):
+    if version != _PAGE_VERSION or digest != _digest(arguments):
         raise InvalidArgument.field(
             "page_token",
             "not a token of this listing: send next_page_token back with all other fields unchanged",

@@ -6,6 +6,7 @@ Servicers behind it find the caller in `current_caller()` and simply raise domai
 from __future__ import annotations
 
 import asyncio
+import inspect
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextvars import ContextVar
@@ -127,7 +128,8 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
                 await _abort(method, error, context)
                 raise
 
-        wrapped = stream if handler.response_streaming else answer
+        # A handler that writes its stream by itself is a coroutine like one that answers once.
+        wrapped = stream if inspect.isasyncgenfunction(behaviour) else answer
         kind = {
             (False, False): grpc.unary_unary_rpc_method_handler,
             (False, True): grpc.unary_stream_rpc_method_handler,

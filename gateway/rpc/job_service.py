@@ -9,20 +9,16 @@ import grpc
 from qgateway.v1 import job_pb2, job_service_pb2, job_service_pb2_grpc, result_pb2
 
 from gateway.domain.errors import InvalidArgument, OutOfRange, Reason
-from gateway.domain.job import Job, JobEvent
-from gateway.domain.provider import QueuePlace
+from gateway.domain.job import Job
 from gateway.engine.engine import Engine
-from gateway.engine.tokens import page_token, read_page_token, read_resume_token, resume_token
+from gateway.engine.tokens import page_token, read_page_token
 from gateway.rpc import messages, requests
 from gateway.rpc.interceptor import current_caller
 from gateway.rpc.limits import Limits
-
-_MAX_SENT_ALONG = 1024 * 1024
-"""Largest result that is sent along with an event."""
+from gateway.rpc.watch_streams import WatchStreams
 
 _Context = grpc.aio.ServicerContext[Any, Any]
 _Chunk = TypeVar("_Chunk", job_service_pb2.DownloadJobResultResponse, job_service_pb2.DownloadJobProgramResponse)
-_News = TypeVar("_News", job_service_pb2.WatchJobResponse, job_service_pb2.WatchJobsResponse)
 
 
 class JobService(job_service_pb2_grpc.JobServiceServicer):
@@ -31,6 +27,7 @@ class JobService(job_service_pb2_grpc.JobServiceServicer):
     def __init__(self, engine: Engine, limits: Limits) -> None:
         self._engine = engine
         self._limits = limits
+        self._streams = WatchStreams(engine, limits)
 
     async def SubmitJob(
         self, request: job_service_pb2.SubmitJobRequest, context: _Context
@@ -105,33 +102,17 @@ class JobService(job_service_pb2_grpc.JobServiceServicer):
         await self._engine.jobs.delete(current_caller(), _job_id(request.name))
         return job_service_pb2.DeleteJobResponse()
 
-    async def WatchJob(
+    async def WatchJob(  # type: ignore[override]  # it writes by itself, so that it knows when it has written
         self, request: job_service_pb2.WatchJobRequest, context: _Context
-    ) -> AsyncIterator[job_service_pb2.WatchJobResponse]:
+    ) -> None:
         """Follow one job."""
-        after = read_resume_token(request.resume_token) if request.resume_token else None
-        caller, job_id = current_caller(), _job_id(request.name)
-        async for news in self._engine.watches.watch(caller, job_id, after, self._limits.heartbeat_interval):
-            if not isinstance(news, JobEvent):
-                yield self._heartbeat(news.revision, job_service_pb2.WatchJobResponse, news.place)
-                continue
-            response = self._event(news, job_service_pb2.WatchJobResponse)
-            stored = news.job.result
-            if stored is not None and stored.size_bytes <= min(request.max_result_bytes, _MAX_SENT_ALONG):
-                response.result.MergeFromString((await self._engine.results.result(caller, job_id))[1])
-            yield response
+        await self._streams.watch_job(current_caller(), request, context)
 
-    async def WatchJobs(
+    async def WatchJobs(  # type: ignore[override]  # as WatchJob
         self, request: job_service_pb2.WatchJobsRequest, context: _Context
-    ) -> AsyncIterator[job_service_pb2.WatchJobsResponse]:
+    ) -> None:
         """Follow all jobs that match."""
-        where = requests.job_filter("filter", request.filter, current_caller().tenant)
-        after = read_resume_token(request.resume_token) if request.resume_token else None
-        async for news in self._engine.watches.watch_all(where, after, self._limits.heartbeat_interval):
-            if isinstance(news, JobEvent):
-                yield self._event(news, job_service_pb2.WatchJobsResponse)
-            else:
-                yield self._heartbeat(news, job_service_pb2.WatchJobsResponse)
+        await self._streams.watch_jobs(current_caller(), request, context)
 
     async def ListJobEvents(
         self, request: job_service_pb2.ListJobEventsRequest, context: _Context
@@ -220,15 +201,6 @@ class JobService(job_service_pb2_grpc.JobServiceServicer):
     async def _message(self, job: Job) -> job_pb2.Job:
         # This may be one of hundreds: no provider is asked for it.
         return messages.job(job, await self._engine.jobs.queue_place(job, ask=False))
-
-    def _event(self, event: JobEvent, response: type[_News]) -> _News:
-        return response(event=messages.job_event(event), resume_token=resume_token(event.revision))
-
-    def _heartbeat(self, revision: int, response: type[_News], place: QueuePlace | None = None) -> _News:
-        heartbeat = job_service_pb2.WatchHeartbeat(
-            interval=messages.duration(self._limits.heartbeat_interval), queue=messages.queue_info(place)
-        )
-        return response(heartbeat=heartbeat, resume_token=resume_token(revision))
 
     def _chunks(self, blob: bytes, sha256: bytes, offset: int, response: type[_Chunk]) -> Iterator[_Chunk]:
         if requests.offset(offset) > len(blob):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime
 from functools import lru_cache
+from typing import Generic, TypeVar
 
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
@@ -11,6 +12,7 @@ from qgateway.v1 import account_pb2, backend_pb2, job_pb2, job_service_pb2, prog
 
 from gateway.domain.backend import Backend, BackendProperties, BackendStatus, Measurement
 from gateway.domain.job import (
+    EventType,
     Job,
     JobEvent,
     JobStatus,
@@ -22,6 +24,8 @@ from gateway.domain.job import (
 )
 from gateway.domain.provider import AccountHealth, Provider, QueuePlace
 from gateway.engine.transitions import etag
+
+_T = TypeVar("_T")
 
 _TRANSPILE = {
     None: job_pb2.TRANSPILE_OFF,
@@ -64,10 +68,10 @@ def job(value: Job, place: QueuePlace | None = None) -> job_pb2.Job:
     return _job(value.id, value.revision, place, _Carried(value))
 
 
-class _Carried:
-    """Carries a job past the key of a cache."""
+class _Carried(Generic[_T]):
+    """Carries a value past the key of a cache."""
 
-    def __init__(self, value: Job) -> None:
+    def __init__(self, value: _T) -> None:
         self.value = value
 
     def __hash__(self) -> int:
@@ -78,7 +82,7 @@ class _Carried:
 
 
 @lru_cache(maxsize=10_000)
-def _job(_job_id: str, _revision: int, place: QueuePlace | None, carried: _Carried) -> job_pb2.Job:
+def _job(_job_id: str, _revision: int, place: QueuePlace | None, carried: _Carried[Job]) -> job_pb2.Job:
     value = carried.value
     message = job_pb2.Job(
         name=f"jobs/{value.id}",
@@ -134,7 +138,7 @@ def get_job_response(value: Job, place: QueuePlace | None = None) -> bytes:
 
 
 @lru_cache(maxsize=10_000)
-def _get_job_response(_job_id: str, _revision: int, place: QueuePlace | None, carried: _Carried) -> bytes:
+def _get_job_response(_job_id: str, _revision: int, place: QueuePlace | None, carried: _Carried[Job]) -> bytes:
     return job_service_pb2.GetJobResponse(job=job(carried.value, place)).SerializeToString()
 
 
@@ -147,6 +151,34 @@ def job_event(event: JobEvent) -> job_pb2.JobEvent:
         job=job(event.job),
         message=event.message,
     )
+
+
+def watch_event(event: JobEvent, token: str) -> bytes:
+    """Return the serialised response of a watch that tells an event.
+
+    The responses of `WatchJob` and `WatchJobs` are the same on the wire.
+    """
+    return _watch_event(event.revision, event.type, token, _Carried(event))
+
+
+@lru_cache(maxsize=1024)
+def _watch_event(_revision: int, _type: EventType, token: str, carried: _Carried[JobEvent]) -> bytes:
+    response = job_service_pb2.WatchJobResponse(event=job_event(carried.value), resume_token=token)
+    return response.SerializeToString()
+
+
+@lru_cache(maxsize=1024)
+def watch_heartbeat(token: str, interval: float, place: QueuePlace | None = None) -> bytes:
+    """Return the serialised response of a watch that tells that it is alive; `interval` is in seconds."""
+    heartbeat = job_service_pb2.WatchHeartbeat(interval=duration(interval), queue=queue_info(place))
+    return job_service_pb2.WatchJobResponse(heartbeat=heartbeat, resume_token=token).SerializeToString()
+
+
+def watch_result(result: bytes) -> bytes:
+    """Return a serialised result as the field of a watch's response: to be appended to a response that is serialised."""
+    response = job_service_pb2.WatchJobResponse()
+    response.result.MergeFromString(result)
+    return response.SerializeToString()
 
 
 def queue_info(place: QueuePlace | None) -> job_pb2.QueueInfo | None:

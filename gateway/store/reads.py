@@ -8,7 +8,7 @@ from typing import Any
 from sqlalchemy import Connection, Row, Select, bindparam, func, select, text
 
 from gateway.domain.access import AuditEntry
-from gateway.domain.errors import NotFound
+from gateway.domain.errors import NotFound, OutOfRange, Reason
 from gateway.domain.job import EventType, Job, JobEvent
 from gateway.domain.query import JobFilter, JobPage
 from gateway.store.codec import decode_blob, decode_job, from_micros
@@ -21,6 +21,8 @@ from gateway.store.schema import (
     has_request_id,
     is_unfinished,
     jobs,
+    keys,
+    marks,
     programs,
     results,
     sql,
@@ -44,6 +46,7 @@ _JOB_OF_REQUEST = sql(
 _COUNT_UNFINISHED = sql(
     select(func.count()).select_from(jobs).where(jobs.c.account == bindparam("account"), is_unfinished)
 )
+_COMPACTED = select(marks.c.revision).where(marks.c.name == "compacted")
 # Kept by SQLite for the numbering of rows: it does not forget what was deleted.
 _LAST_REVISION = text("SELECT seq FROM sqlite_sequence WHERE name = 'events'")
 
@@ -111,6 +114,28 @@ class Reads:
         if job_id is not None:
             query = query.where(events.c.job_id == job_id)
         return tuple(_event(row) for row in self._core.execute(query))
+
+    def history(self, *, job_id: str | None, after: int, limit: int) -> tuple[JobEvent, ...]:
+        """See `Store.history`."""
+        # In the same snapshot as the events: nothing can be removed between the two.
+        compacted = self.compacted_revision()
+        if after < compacted:
+            raise OutOfRange(
+                "The history after this token is no longer kept. Begin the watch without a token, or ask for a snapshot "
+                "with on_compacted.",
+                reason=Reason.HISTORY_COMPACTED,
+                metadata={"compacted_revision": str(compacted), "resume_revision": str(after)},
+            )
+        return self.events(job_id=job_id, after=after, limit=limit)
+
+    def compacted_revision(self) -> int:
+        """Return the revision up to which the history is no longer whole; 0 if all of it is there."""
+        return self._core.scalar(_COMPACTED) or 0
+
+    def key(self, name: str) -> bytes:
+        """Return a secret of the gateway's own."""
+        value: bytes = self._core.execute(select(keys.c.value).where(keys.c.name == name)).scalar_one()
+        return value
 
     def last_revision(self) -> int:
         """See `Store.last_revision`."""

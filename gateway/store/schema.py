@@ -28,7 +28,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects import sqlite
 
-SCHEMA_REVISION = "0001"
+SCHEMA_REVISION = "0002"
 """The newest migration, whose outcome `metadata` describes. A database that names it is opened without a look at the migrations."""
 
 metadata = MetaData(
@@ -146,6 +146,21 @@ audit = Table(
     sqlite_autoincrement=True,
 )
 
+# Secrets of the gateway's own, drawn when the database is made, so that every gateway over it shares them.
+keys = Table(
+    "keys",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("value", LargeBinary, nullable=False),
+)
+
+# Named places in the order of the revisions. `compacted`: up to it, the history is no longer whole.
+marks = Table(
+    "marks",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("revision", BigInteger, nullable=False),
+)
 
 _DIALECT = sqlite.dialect(paramstyle="named")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
+from datetime import datetime
 from pathlib import Path
 
 from gateway.domain.access import AuditEntry
@@ -32,6 +33,7 @@ class _Files:
         self.database = Database(path)
         try:
             self.points, self.pages = Reads(self.database.connect()), Reads(self.database.connect())
+            self.token_key = self.points.key("resume_tokens")
             self.writes = Writes(self.database.connect(), last_revision=self.points.last_revision())
         except BaseException:
             self.database.close()
@@ -55,6 +57,8 @@ class Store:
 
     def __init__(self, files: _Files) -> None:
         self._database = files.database
+        self.token_key = files.token_key
+        """Signs resume tokens: drawn when the database was made, and the same for every gateway over it."""
         self._closing = asyncio.Lock()
         self._listeners: list[Listener] = []
         self._writer = Lane("store-writer", GroupCommit(files.writes), publish=self._publish)
@@ -153,6 +157,21 @@ class Store:
         """Write an audit entry that belongs to no change of a job."""
         await self._writer.run(lambda writes: writes.append_audit(audit))
 
+    async def compact_history(self, *, before: datetime, keep: int, limit: int) -> int:
+        """Forget the oldest events: those before a time, and those beyond a number.
+
+        The last event of a job that is final stays for as long as the job does, so that its history tells how it ended.
+
+        Args:
+            before: Events older than this are forgotten.
+            keep: Number of the newest revisions to keep.
+            limit: Largest number of events to look at: the size of the transaction.
+
+        Returns:
+            How many events it looked at. Fewer than `limit`: there is nothing left to do.
+        """
+        return await self._writer.run(lambda writes: writes.compact_history(before, keep, limit))
+
     # Reads of one job
 
     async def get_job(self, job_id: str) -> Job | None:
@@ -204,8 +223,16 @@ class Store:
         return await self._pages.run(lambda reads: reads.events(job_id=job_id, after=after, limit=limit))
 
     async def events(self, *, after: int, limit: int) -> tuple[JobEvent, ...]:
-        """Return up to `limit` events of all jobs with a revision above `after`, ascending."""
+        """Return up to `limit` stored events of all jobs with a revision above `after`, ascending."""
         return await self._pages.run(lambda reads: reads.events(job_id=None, after=after, limit=limit))
+
+    async def history(self, *, after: int, job_id: str | None = None, limit: int) -> tuple[JobEvent, ...]:
+        """Return up to `limit` events with a revision above `after`, ascending, without a gap. Of all jobs if `job_id` is None.
+
+        Raises:
+            OutOfRange: Some of it is no longer kept.
+        """
+        return await self._pages.run(lambda reads: reads.history(job_id=job_id, after=after, limit=limit))
 
     async def read_program(self, job_id: str) -> bytes:
         """Return the serialised `qgateway.v1.Program` of a job.

@@ -5,17 +5,29 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime
+from itertools import takewhile
 from operator import attrgetter
 from typing import Any
 
-from sqlalchemy import Connection, bindparam, delete, exists, select, update
+from sqlalchemy import Connection, bindparam, delete, exists, select, true, update
 
 from gateway.domain.access import AuditEntry
 from gateway.domain.errors import Internal, NotFound
 from gateway.domain.job import Change, EventType, Job, JobEvent, ResultSummary
 from gateway.store.codec import Blob, decode_job, encode_blob, encode_job, to_micros
 from gateway.store.database import driver_connection
-from gateway.store.schema import audit, events, has_request_id, insert_sql, job_tags, jobs, programs, results, sql
+from gateway.store.schema import (
+    audit,
+    events,
+    has_request_id,
+    insert_sql,
+    job_tags,
+    jobs,
+    marks,
+    programs,
+    results,
+    sql,
+)
 
 _FIND_JOB = sql(select(jobs.c.seq, jobs.c.document).where(jobs.c.id == bindparam("id")))
 _FIND_REQUEST = sql(
@@ -41,6 +53,19 @@ _DROP_EVENTS = sql(delete(events).where(events.c.job_id == bindparam("id")))
 _DROP_PROGRAM = sql(
     delete(programs).where(
         programs.c.sha256 == bindparam("sha256"), ~exists().where(jobs.c.program_sha256 == programs.c.sha256)
+    )
+)
+
+_FIND_MARK = sql(select(marks.c.revision).where(marks.c.name == bindparam("name")))
+_MOVE_MARK = sql(update(marks).where(marks.c.name == bindparam("mark_name")).values(revision=bindparam("up_to")))
+_OLDEST_EVENTS = sql(
+    select(events.c.revision, events.c.at).where(events.c.revision > bindparam("after")).order_by(events.c.revision)
+)
+_DROP_HISTORY = sql(
+    delete(events).where(
+        events.c.revision > bindparam("after"),
+        events.c.revision <= bindparam("up_to"),
+        ~exists().where(jobs.c.id == events.c.job_id, jobs.c.revision == events.c.revision, jobs.c.final == true()),
     )
 )
 
@@ -115,6 +140,18 @@ class Writes:
         self._execute(_DROP_EVENTS, {"id": job_id})
         self._add_event(EventType.DELETED, current, entry.at)
         self.append_audit(entry)
+
+    def compact_history(self, before: datetime, keep: int, limit: int) -> int:
+        """See `Store.compact_history`."""
+        (compacted,) = self._execute(_FIND_MARK, {"name": "compacted"}).fetchone()
+        oldest = self._execute(_OLDEST_EVENTS, {"after": compacted}).fetchmany(limit)
+        # Their times need not grow with the revisions: the first that is to stay ends it.
+        gone = list(takewhile(lambda event: event[1] < to_micros(before) or event[0] <= self._revision - keep, oldest))
+        if gone:
+            span = {"after": compacted, "up_to": gone[-1][0]}
+            self._execute(_DROP_HISTORY, span)
+            self._execute(_MOVE_MARK, {"mark_name": "compacted", "up_to": span["up_to"]})
+        return len(gone)
 
     def append_audit(self, entry: AuditEntry) -> None:
         """See `Store.append_audit`."""

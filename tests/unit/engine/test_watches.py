@@ -10,6 +10,7 @@ from gateway.domain.job import EventType, Job, JobEvent, JobStatus
 from gateway.domain.provider import QueuePlace
 from gateway.domain.query import JobFilter
 from gateway.engine import hub as hub_module
+from gateway.engine.recent_events import RecentEvents
 from gateway.engine.watches import SignOfLife
 from tests.unit.engine.conftest import ALICE, MALLORY, Engine
 
@@ -62,16 +63,16 @@ async def test_a_watch_resumes_without_gap_and_without_repetition(engine: Engine
         assert rest == list(history[position + 1 :])
 
 
+@pytest.mark.parametrize("batch", [1, 2, 100])
 async def test_a_watch_reads_from_the_store_what_memory_no_longer_holds(
-    engine: Engine, monkeypatch: pytest.MonkeyPatch
+    engine: Engine, monkeypatch: pytest.MonkeyPatch, batch: int
 ) -> None:
-    monkeypatch.setattr(hub_module, "_BATCH", 2)
+    monkeypatch.setattr(hub_module, "_BATCH", batch)
     job = await engine.submit()
     for index in range(9):
         await engine.jobs.update(ALICE, job.id, display_name=f"name {index}", tags=None, etag="")
     await _finish(engine, job)
-    engine._hub._floor = engine._hub._last
-    engine._hub._recent.clear()
+    engine._hub.recent = RecentEvents(engine._hub.last_revision)
     history = await engine.watches.events(ALICE, job.id, after=0, limit=100)
     assert await _all(engine.watches.watch(ALICE, job.id, 0, 30)) == list(history)
     everything = await _take(engine.watches.watch_all(JobFilter(), 0, 30), len(history))
@@ -106,18 +107,18 @@ async def test_a_deleted_job_ends_its_watch_with_the_deletion(engine: Engine) ->
     job = await engine.submit()
     await engine.jobs.cancel(ALICE, job.id)
     cancelled = await engine.jobs.get(ALICE, job.id)
-    watch = engine._hub.watch_job(job.id, cancelled.revision, lambda: 30)
-    waiting = asyncio.ensure_future(_all(watch))
-    await asyncio.sleep(0)
-    await engine.jobs.delete(ALICE, job.id)
-    (last,) = await asyncio.wait_for(waiting, 10)
+    with engine._hub.watch(job.id, cancelled.revision) as watcher:
+        waiting = asyncio.ensure_future(watcher.next(30))
+        await asyncio.sleep(0)
+        await engine.jobs.delete(ALICE, job.id)
+        last = await asyncio.wait_for(waiting, 10)
     assert isinstance(last, JobEvent)
     assert last.type is EventType.DELETED
 
 
 async def test_a_watch_of_all_jobs_sees_only_what_matches(engine: Engine) -> None:
     watch = engine.watches.watch_all(JobFilter(tenant="physics", all_tags=frozenset({"wanted"})), None, 30)
-    assert isinstance(await anext(watch), int)
+    assert isinstance(await anext(watch), SignOfLife)
     await engine.submit(MALLORY, tags=("wanted",))
     await engine.submit(tags=("other",))
     wanted = await engine.submit(tags=("wanted", "other"))
@@ -135,6 +136,7 @@ async def test_a_thousand_watchers_all_see_every_event(engine: Engine) -> None:
     for events in await asyncio.wait_for(asyncio.gather(*watching), 30):
         assert events == history
     assert engine._hub._waiting == {}
+    assert engine._hub.watchers == 0
 
 
 async def test_a_watcher_hears_soon_that_its_job_moved_up_in_the_queue(engine: Engine) -> None:
