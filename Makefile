@@ -125,6 +125,10 @@ format: $(VENV_READY) ## Format the Python and Go code, and mend what can be men
 demo: $(VENV_READY) ## Start a gateway with the local provider, and run the quickstart against it
 	$(BIN)/python scripts/demo.py
 
+.PHONY: demo-ibm
+demo-ibm: $(VENV_READY) ## The same over two accounts of IBM Quantum, on an emulator of the service
+	$(BIN)/python -m scripts.demo_ibm
+
 .PHONY: emulator
 emulator: $(VENV_READY) ## Start an emulator of the IBM Quantum service
 	$(BIN)/python -m tests.emulators.ibm_quantum $(ARGS)

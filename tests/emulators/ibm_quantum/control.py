@@ -100,6 +100,7 @@ class Control:
             ("PATCH", "/jobs/{job_id}", self._change_job),
             ("POST", "/jobs/{job_id}/advance", self._advance),
             ("GET", "/sessions", self._get_sessions),
+            ("GET", "/tokens", self._get_tokens),
             ("POST", "/tokens", self._tokens),
             ("GET", "/accounts", self._get_accounts),
             ("POST", "/accounts/{account}/keys", self._change_keys),
@@ -182,6 +183,9 @@ class Control:
 
     async def _get_sessions(self, request: web.Request) -> web.Response:
         return reply({"sessions": self._world.sessions.documents()})
+
+    async def _get_tokens(self, request: web.Request) -> web.Response:
+        return reply({"tokens": list(self._world.iam.tokens)})
 
     async def _tokens(self, request: web.Request) -> web.Response:
         await _read(request, Tokens)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import time
+from collections import deque
 from typing import Any
 
 import jwt
@@ -16,6 +17,7 @@ from tests.emulators.ibm_quantum.wire import ApiError, read_object, reply
 
 _GRANT_TYPE = "urn:ibm:params:oauth:grant-type:apikey"
 _ALGORITHM = "HS256"
+_KEPT = 1000
 _NO_SUCH_KEY = "Provided API key could not be found."
 
 
@@ -33,6 +35,8 @@ class Iam:
         self._secret = hashlib.sha256(b"the emulator signs with this").digest()
         self._generation = 0
         self._issued = 0
+        self.tokens: deque[str] = deque(maxlen=_KEPT)
+        """The last tokens that were issued, oldest first."""
 
     def routes(self) -> list[web.RouteDef]:
         """Return the routes of IAM, search and catalogue."""
@@ -45,6 +49,7 @@ class Iam:
     def reset(self) -> None:
         """Go back to the start: tokens that were made invalid are valid again."""
         self._generation = 0
+        self.tokens.clear()
 
     def expire_tokens(self) -> None:
         """Make every token that was issued so far invalid."""
@@ -104,8 +109,9 @@ class Iam:
             "exp": issued + lifetime,
             "scope": "ibm openid",
         }
+        self.tokens.append(jwt.encode(claims, self._secret, algorithm=_ALGORITHM))
         return {
-            "access_token": jwt.encode(claims, self._secret, algorithm=_ALGORITHM),
+            "access_token": self.tokens[-1],
             "refresh_token": "not_supported",
             "token_type": "Bearer",
             "expires_in": lifetime,

@@ -88,6 +88,10 @@ class EmulatorControl:
         """Make all tokens invalid that were issued so far."""
         self._call("POST", "/tokens", {"action": "expire"})
 
+    def tokens(self) -> list[str]:
+        """Return the last tokens that were issued, oldest first."""
+        return cast("list[str]", self._call("GET", "/tokens")["tokens"])
+
     def accounts(self) -> dict[str, dict[str, Any]]:
         """Return the accounts with their keys and instances."""
         return cast("dict[str, dict[str, Any]]", self._call("GET", "/accounts")["accounts"])
