@@ -43,6 +43,7 @@ from gateway.rpc.interceptor import CallInterceptor
 from gateway.rpc.job_service import JobService
 from gateway.rpc.limits import Limits
 from gateway.rpc.read_services import AccountService, BackendService, ServerService
+from gateway.rpc.session_service import SessionService
 from gateway.store import Store
 from gateway.workers import WorkerPool, WorkerProgramReader
 
@@ -161,10 +162,7 @@ class GatewayServer:
             server,
         )
         backend_service_pb2_grpc.add_BackendServiceServicer_to_server(BackendService(accounts), server)
-        session_service_pb2_grpc.add_SessionServiceServicer_to_server(
-            session_service_pb2_grpc.SessionServiceServicer(),  # type: ignore[abstract]
-            server,
-        )
+        session_service_pb2_grpc.add_SessionServiceServicer_to_server(SessionService(self._engine.sessions), server)
         account_service_pb2_grpc.add_AccountServiceServicer_to_server(
             AccountService(accounts, self._engine.jobs),  # type: ignore[abstract]
             server,

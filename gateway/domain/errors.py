@@ -54,6 +54,10 @@ class Reason(StrEnum):
     """No such account."""
     SESSION_NOT_FOUND = "SESSION_NOT_FOUND"
     """No such session."""
+    SESSION_CLOSED = "SESSION_CLOSED"
+    """The session takes no further jobs."""
+    SESSIONS_UNSUPPORTED = "SESSIONS_UNSUPPORTED"
+    """The account's provider has no sessions."""
     REQUEST_ID_REUSED = "REQUEST_ID_REUSED"
     """The request id was used for a different request."""
     JOB_FINAL = "JOB_FINAL"
@@ -192,6 +196,13 @@ class NotFound(GatewayError):
             f"There is no backend {backend!r}. ListBackends tells which there are.",
             reason=Reason.BACKEND_NOT_FOUND,
             metadata={"backend": backend},
+        )
+
+    @classmethod
+    def session(cls, session_id: str) -> NotFound:
+        """Make the error for a session: the same words whether it is absent or somebody else's."""
+        return cls(
+            f"There is no session {session_id!r}.", reason=Reason.SESSION_NOT_FOUND, metadata={"session": session_id}
         )
 
 

@@ -21,8 +21,8 @@ def utc_now() -> datetime:
     return datetime.now(UTC)
 
 
-def new_job_id() -> str:
-    """Return a new opaque job id: 26 characters, 130 random bits, lower-case letters and digits."""
+def new_id() -> str:
+    """Return a new opaque id of a job or session: 26 characters, 130 random bits, lower-case letters and digits."""
     return base64.b32encode(secrets.token_bytes(17))[:26].decode().lower()
 
 
@@ -212,6 +212,9 @@ class Job:
     display_name: str = ""
     tags: tuple[str, ...] = ()
     session: str = ""
+    """Resource name of the session in which it runs; empty if in none."""
+    provider_session_id: str = ""
+    """The provider's id of that session."""
     request_id: str = ""
     request_digest: str = ""
     """SHA-256 of the request, to tell a repeated request from a reused id."""

@@ -16,6 +16,7 @@ from typing import Protocol
 from gateway.domain.backend import Backend, BackendProperties, BackendStatus
 from gateway.domain.job import JobFailure, JobStatus, RunOptions, SchedulingMode
 from gateway.domain.program import PreparedProgram
+from gateway.domain.session import SessionState
 
 
 class Capability(StrEnum):
@@ -72,6 +73,7 @@ class ProviderSubmission:
     """Resource name of the job, for the result."""
     tags: tuple[str, ...] = ()
     session: str = ""
+    """The provider's id of the session in which it runs; empty if in none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,8 +132,7 @@ class ProviderSession:
     id: str
     backend: str
     mode: SchedulingMode
-    state: str
-    """The provider's own word, such as `open`, `active`, `inactive` or `closed`."""
+    state: SessionState
     accepting_jobs: bool
     max_seconds: float | None = None
     interactive_seconds: float | None = None
@@ -251,3 +252,37 @@ class Provider(Protocol):
 
     async def set_tags(self, provider_job_id: str, tags: tuple[str, ...]) -> None:
         """Replace the tags of a job upstream, where the provider has tags."""
+
+    async def open_session(self, backend: str, mode: SchedulingMode, max_seconds: int | None = None) -> ProviderSession:
+        """Open a session. Only with SESSIONS, as all that follows.
+
+        Args:
+            backend: Where its jobs run.
+            mode: SESSION or BATCH.
+            max_seconds: Longest time that it may last; None: the provider's default.
+
+        Raises:
+            InvalidArgument: The provider refuses it.
+            Unavailable: It cannot be reached. It may have opened the session all the same, which then ends by itself.
+        """
+
+    async def session(self, session_id: str) -> ProviderSession:
+        """Return a session.
+
+        Raises:
+            NotFound: There is none of that id, or none any more.
+        """
+
+    async def close_session(self, session_id: str) -> ProviderSession:
+        """Let a session take no more jobs; those that it has still run. One that has ended stays as it is.
+
+        Raises:
+            NotFound: There is none of that id, or none any more.
+        """
+
+    async def cancel_session(self, session_id: str) -> ProviderSession:
+        """End a session at once, and cancel its waiting jobs. One that has ended stays as it is.
+
+        Raises:
+            NotFound: There is none of that id, or none any more.
+        """

@@ -274,5 +274,5 @@ def _submission(job: Job, program: PreparedProgram) -> ProviderSubmission:
         options=job.options,
         job_name=f"jobs/{job.id}",
         tags=job.tags,
-        session=job.session,
+        session=job.provider_session_id,
     )

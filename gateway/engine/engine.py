@@ -19,6 +19,7 @@ from gateway.engine.recent_results import RecentResults
 from gateway.engine.records import Records
 from gateway.engine.recovery import recover
 from gateway.engine.results import Results
+from gateway.engine.sessions import Sessions
 from gateway.engine.submissions import Submissions
 from gateway.engine.tokens import ResumeTokens
 from gateway.engine.tracker import Tracker
@@ -63,7 +64,8 @@ class Engine:
         self.jobs = Jobs(
             accounts, store, self._hub, trackers=self._trackers, places=self._places, recent_results=recent_results
         )
-        self.submissions = Submissions(accounts, store, reader, self._dispatchers)
+        self.sessions = Sessions(accounts, store)
+        self.submissions = Submissions(accounts, store, reader, self._dispatchers, self.sessions)
         self.watches = Watches(self.jobs, store, self._hub)
         self.results = Results(self.jobs, store, reader, recent_results)
         self.records = Records(self.jobs, accounts)
@@ -75,6 +77,7 @@ class Engine:
         for name in self._dispatchers:
             self._tasks.append(asyncio.create_task(self._trackers[name].run()))
             self._tasks.append(asyncio.create_task(self._dispatchers[name].run()))
+        self._tasks.append(asyncio.create_task(self.sessions.run()))
 
     def stop_accepting(self) -> None:
         """Refuse new jobs and end all watches, because the server is about to stop."""

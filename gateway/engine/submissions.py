@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 import structlog
 
 from gateway.domain.access import Caller
+from gateway.domain.backend import Backend
 from gateway.domain.errors import AlreadyExists, GatewayError, Reason, ResourceExhausted, Unavailable
 from gateway.domain.failpoints import async_failpoint
 from gateway.domain.job import (
@@ -19,14 +20,17 @@ from gateway.domain.job import (
     PendingKind,
     PendingReason,
     RunOptions,
-    new_job_id,
+    SchedulingMode,
+    new_id,
     utc_now,
 )
 from gateway.domain.program import PreparedProgram, ProgramReader
+from gateway.domain.session import Session
 from gateway.engine import transitions
 from gateway.engine.accounts import Accounts
 from gateway.engine.audit import audit_entry
 from gateway.engine.dispatcher import REFUSALS, Dispatcher
+from gateway.engine.sessions import Sessions
 from gateway.store import Store
 
 _log = structlog.get_logger(__name__)
@@ -46,6 +50,7 @@ class JobRequest:
     display_name: str = ""
     tags: tuple[str, ...] = ()
     session: str = ""
+    """Id of the session to run in; empty: in none."""
     request_id: str = ""
     client_version: Mapping[str, str] = field(default_factory=dict)
 
@@ -58,15 +63,22 @@ class Submissions:
         store: Where they are kept.
         reader: Reads their programs.
         dispatchers: By account, who hands them over.
+        sessions: In which they can run.
     """
 
     def __init__(
-        self, accounts: Accounts, store: Store, reader: ProgramReader, dispatchers: Mapping[str, Dispatcher]
+        self,
+        accounts: Accounts,
+        store: Store,
+        reader: ProgramReader,
+        dispatchers: Mapping[str, Dispatcher],
+        sessions: Sessions,
     ) -> None:
         self._accounts = accounts
         self._store = store
         self._reader = reader
         self._dispatchers = dispatchers
+        self._sessions = sessions
         self._accepting: set[asyncio.Task[tuple[Job, bool]]] = set()
         self._stopping = False
 
@@ -86,9 +98,9 @@ class Submissions:
 
         Raises:
             InvalidArgument: The program or an option is wrong, or the provider refuses the job.
-            FailedPrecondition: The backend takes no jobs now.
+            FailedPrecondition: The backend takes no jobs now, or the session none any more.
             PermissionDenied: The provider does not let the account run jobs.
-            NotFound: There is no such backend.
+            NotFound: There is no such backend or session.
             AlreadyExists: The request id was used for another request.
             Unavailable: The server is about to stop.
         """
@@ -102,29 +114,14 @@ class Submissions:
             earlier = await self._store.get_job_by_request_id(caller.tenant, request.request_id)
             if earlier is not None:
                 return _same_request(earlier, request), True
-        provider, backend = await self._accounts.find_backend(request.backend, request.account)
+        session, account = None, request.account
+        if request.session:
+            session = await self._sessions.admit(caller, request.session, request.backend, request.account)
+            account = session.account
+        provider, backend = await self._accounts.find_backend(request.backend, account)
         provider.check_options(backend, request.options)
         program = await self._reader.prepare(request.program, backend, request.options)
-        now = utc_now()
-        job = Job(
-            id=new_job_id(),
-            tenant=caller.tenant,
-            creator=caller.name,
-            account=provider.account,
-            backend=backend.name,
-            options=request.options,
-            program=program.summary,
-            created_at=now,
-            updated_at=now,
-            display_name=request.display_name,
-            tags=request.tags,
-            session=request.session,
-            request_id=request.request_id,
-            request_digest=request.digest,
-            pending_reason=PendingReason(PendingKind.SUBMITTING, "About to be handed to the provider.", now),
-            steps=(JobStep(JobStatus.INITIALIZING, now),),
-            client_version=request.client_version,
-        )
+        job = _new_job(caller, request, backend, program, session)
         # What was begun is brought to its end even if the caller goes away meanwhile.
         accepting = asyncio.create_task(self._accept(caller, job, program, request))
         self._accepting.add(accepting)
@@ -168,6 +165,8 @@ class Submissions:
         except REFUSALS:
             # The caller is told, and nothing is left behind.
             await self._store.delete_job(job.id, lambda _: None, audit_entry(caller, "job.refused", job.id))
+            if job.session:
+                await self._sessions.check_open(job)
             raise
 
     def _accepted(self, task: asyncio.Task[tuple[Job, bool]]) -> None:
@@ -179,6 +178,33 @@ class Submissions:
 def request_digest(request: bytes) -> str:
     """Return the digest by which a repeated request is told from a reused id."""
     return hashlib.sha256(request).hexdigest()
+
+
+def _new_job(
+    caller: Caller, request: JobRequest, backend: Backend, program: PreparedProgram, session: Session | None
+) -> Job:
+    now = utc_now()
+    return Job(
+        id=new_id(),
+        tenant=caller.tenant,
+        creator=caller.name,
+        account=backend.account,
+        backend=backend.name,
+        options=request.options,
+        program=program.summary,
+        created_at=now,
+        updated_at=now,
+        display_name=request.display_name,
+        tags=request.tags,
+        session=session.name if session else "",
+        provider_session_id=session.provider_session_id if session else "",
+        scheduling_mode=session.mode if session else SchedulingMode.JOB,
+        request_id=request.request_id,
+        request_digest=request.digest,
+        pending_reason=PendingReason(PendingKind.SUBMITTING, "About to be handed to the provider.", now),
+        steps=(JobStep(JobStatus.INITIALIZING, now),),
+        client_version=request.client_version,
+    )
 
 
 def _same_request(job: Job, request: JobRequest) -> Job:

@@ -43,6 +43,7 @@ _SUBJECTS = ("job", "session", "backend", "account")
 _RESOURCES = {
     Reason.JOB_NOT_FOUND: ("qgateway.v1.Job", "job"),
     Reason.BACKEND_NOT_FOUND: ("qgateway.v1.Backend", "backend"),
+    Reason.SESSION_NOT_FOUND: ("qgateway.v1.Session", "session"),
     Reason.ACCOUNT_NOT_FOUND: ("qgateway.v1.Account", "account"),
 }
 

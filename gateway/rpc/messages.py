@@ -8,7 +8,7 @@ from typing import Generic, TypeVar
 
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
-from qgateway.v1 import account_pb2, backend_pb2, job_pb2, job_service_pb2, program_pb2
+from qgateway.v1 import account_pb2, backend_pb2, job_pb2, job_service_pb2, program_pb2, session_pb2
 
 from gateway.domain.backend import Backend, BackendProperties, BackendStatus, Measurement
 from gateway.domain.job import (
@@ -21,8 +21,10 @@ from gateway.domain.job import (
     PendingReason,
     ProgramSummary,
     RunOptions,
+    SchedulingMode,
 )
 from gateway.domain.provider import AccountHealth, Provider, QueuePlace
+from gateway.domain.session import Session
 from gateway.engine.transitions import etag
 
 _T = TypeVar("_T")
@@ -109,7 +111,7 @@ def _job(_job_id: str, _revision: int, place: QueuePlace | None, carried: _Carri
         usage=job_usage(value.usage),
         creator=value.creator,
         client_version=dict(value.client_version),
-        scheduling_mode=job_pb2.SchedulingMode.Value(f"SCHEDULING_MODE_{value.scheduling_mode}"),
+        scheduling_mode=_scheduling_mode(value.scheduling_mode),
         revision=value.revision,
         request_id=value.request_id,
     )
@@ -311,6 +313,29 @@ def account(provider: Provider, health: AccountHealth, pending_jobs: int) -> acc
         health_change_time=timestamp(health.since),
         pending_jobs=pending_jobs,
     )
+
+
+def session(value: Session) -> session_pb2.Session:
+    """Return a session as a message."""
+    return session_pb2.Session(
+        name=value.name,
+        account=value.account,
+        backend=value.backend,
+        mode=_scheduling_mode(value.mode),
+        state=session_pb2.Session.State.Value(f"STATE_{value.state}"),
+        accepting_jobs=value.accepting_jobs,
+        max_time=duration(value.max_seconds),
+        interactive_timeout=duration(value.interactive_seconds),
+        create_time=timestamp(value.created_at),
+        activate_time=timestamp(value.activated_at),
+        close_time=timestamp(value.closed_at),
+        usage_time=duration(value.usage_seconds),
+        provider_session_id=value.provider_session_id,
+    )
+
+
+def _scheduling_mode(mode: SchedulingMode) -> job_pb2.SchedulingMode.ValueType:
+    return job_pb2.SchedulingMode.Value(f"SCHEDULING_MODE_{mode}")
 
 
 def _pending_reason(reason: PendingReason | None, place: QueuePlace | None) -> job_pb2.PendingReason | None:

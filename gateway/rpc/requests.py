@@ -13,11 +13,12 @@ from typing import Any, TypeVar
 from google.protobuf.json_format import MessageToDict
 from google.protobuf.struct_pb2 import Struct
 from google.protobuf.timestamp_pb2 import Timestamp
-from qgateway.v1 import job_pb2, job_service_pb2
+from qgateway.v1 import job_pb2, job_service_pb2, session_service_pb2
 
 from gateway.domain.errors import InvalidArgument
-from gateway.domain.job import DEFAULT_SHOTS, JobStatus, MeasLevel, MeasReturn, RunOptions
+from gateway.domain.job import DEFAULT_SHOTS, JobStatus, MeasLevel, MeasReturn, RunOptions, SchedulingMode
 from gateway.domain.query import JobFilter
+from gateway.engine.sessions import SessionRequest
 from gateway.engine.submissions import JobRequest, request_digest
 
 _Value = TypeVar("_Value")
@@ -51,6 +52,10 @@ _MEAS_RETURN = {
     job_pb2.MEAS_RETURN_AVERAGE: MeasReturn.AVERAGE,
     job_pb2.MEAS_RETURN_SINGLE: MeasReturn.SINGLE,
 }
+_SESSION_MODES = {
+    job_pb2.SCHEDULING_MODE_SESSION: SchedulingMode.SESSION,
+    job_pb2.SCHEDULING_MODE_BATCH: SchedulingMode.BATCH,
+}
 
 
 def job_request(request: job_service_pb2.SubmitJobRequest) -> JobRequest:
@@ -81,9 +86,33 @@ def job_request(request: job_service_pb2.SubmitJobRequest) -> JobRequest:
         digest=request_digest(without_id.SerializeToString(deterministic=True)),
         display_name=display_name("display_name", request.display_name),
         tags=tags("tags", request.tags),
-        session=request.session,
+        session=resource_id("session", request.session, "sessions") if request.session else "",
         request_id=request.request_id,
         client_version=dict(request.client_version),
+    )
+
+
+def session_request(request: session_service_pb2.CreateSessionRequest) -> SessionRequest:
+    """Return a request for a session as plain data."""
+    session = request.session
+    if not session.backend:
+        raise InvalidArgument.field("session.backend", "a backend is needed; ListBackends tells which there are")
+    if session.mode not in _SESSION_MODES:
+        raise InvalidArgument.field("session.mode", "must be SCHEDULING_MODE_SESSION or SCHEDULING_MODE_BATCH")
+    max_seconds = session.max_time.seconds if session.HasField("max_time") else None
+    if max_seconds is not None and max_seconds < 1:
+        raise InvalidArgument.field("session.max_time", "must be at least a second")
+    _check_length("request_id", request.request_id, MAX_REQUEST_ID_LENGTH)
+    without_id = session_service_pb2.CreateSessionRequest()
+    without_id.CopyFrom(request)
+    without_id.ClearField("request_id")
+    return SessionRequest(
+        backend=session.backend.removeprefix("backends/"),
+        mode=_SESSION_MODES[session.mode],
+        digest=request_digest(without_id.SerializeToString(deterministic=True)),
+        account=request.account.removeprefix("accounts/"),
+        max_seconds=max_seconds,
+        request_id=request.request_id,
     )
 
 

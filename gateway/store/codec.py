@@ -1,4 +1,4 @@
-"""How jobs, times and blobs are written in the database."""
+"""How jobs, sessions, times and blobs are written in the database."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from pydantic import ConfigDict, TypeAdapter
 
 from gateway.domain.errors import Internal
 from gateway.domain.job import Job
+from gateway.domain.session import Session
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
@@ -33,6 +34,19 @@ def decode_job(document: str) -> Job:
     if job is None:
         raise Internal("A stored job is empty. Restore the database from a backup.")
     return job
+
+
+_SESSION: TypeAdapter[Session] = TypeAdapter(Session)
+
+
+def encode_session(session: Session) -> str:
+    """Return a session as JSON, with every field."""
+    return _SESSION.dump_json(session).decode()
+
+
+def decode_session(document: str) -> Session:
+    """Return the session that `encode_session` wrote."""
+    return _SESSION.validate_json(document)
 
 
 def to_micros(at: datetime) -> int:

@@ -27,6 +27,7 @@ from gateway.store.schema import (
     results,
     sql,
 )
+from gateway.store.sessions import SessionReads
 
 _JOB = sql(select(jobs.c.document).where(jobs.c.id == bindparam("id")))
 _JOB_OF_PROVIDER = sql(
@@ -70,6 +71,7 @@ class Reads:
     def __init__(self, connection: Connection) -> None:
         self.connection = driver_connection(connection)
         self._core = connection
+        self.sessions = SessionReads(connection)
         self._execute = self.connection.execute
 
     def job(self, job_id: str) -> Job | None:

@@ -28,7 +28,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects import sqlite
 
-SCHEMA_REVISION = "0002"
+SCHEMA_REVISION = "0003"
 """The newest migration, whose outcome `metadata` describes. A database that names it is opened without a look at the migrations."""
 
 metadata = MetaData(
@@ -130,6 +130,31 @@ events = Table(
     sqlite_autoincrement=True,
 )
 Index("ix_events_job", events.c.job_id, events.c.revision)
+
+# As with jobs, `document` is the whole session.
+sessions = Table(
+    "sessions",
+    metadata,
+    Column("seq", _Counter, primary_key=True),  # order of creation
+    Column("id", Text, nullable=False),
+    Column("tenant", Text, nullable=False),
+    Column("account", Text, nullable=False),
+    Column("backend", Text, nullable=False),
+    Column("provider_session_id", Text, nullable=False),
+    Column("request_id", Text, nullable=False),
+    Column("closed", Boolean, nullable=False),
+    Column("document", Text, nullable=False),
+    UniqueConstraint("id"),
+    sqlite_autoincrement=True,
+)
+is_open_session = sessions.c.closed == false()
+has_session_request_id = sessions.c.request_id != _EMPTY
+_partial_index(
+    "uq_sessions_request", sessions.c.tenant, sessions.c.request_id, where=has_session_request_id, unique=True
+)
+_partial_index("ix_sessions_open", sessions.c.seq, where=is_open_session)
+Index("ix_sessions_tenant", sessions.c.tenant, sessions.c.seq)
+Index("ix_sessions_provider", sessions.c.account, sessions.c.provider_session_id)
 
 audit = Table(
     "audit",

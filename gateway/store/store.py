@@ -11,6 +11,7 @@ from gateway.domain.access import AuditEntry
 from gateway.domain.errors import Internal
 from gateway.domain.job import Change, Job, JobEvent
 from gateway.domain.query import JobFilter, JobPage
+from gateway.domain.session import Session, SessionPage
 from gateway.store.codec import encode_blob
 from gateway.store.database import Database
 from gateway.store.lane import Lane
@@ -172,6 +173,29 @@ class Store:
         """
         return await self._writer.run(lambda writes: writes.compact_history(before, keep, limit))
 
+    async def create_session(self, session: Session, audit: AuditEntry) -> Session:
+        """Store a new session.
+
+        Returns:
+            The session. If the tenant has one with the same non-empty request id, that one, and nothing is written.
+        """
+        return await self._writer.run(lambda writes: writes.sessions.create(session, audit))
+
+    async def change_session(
+        self, session_id: str, change: Callable[[Session], Session], audit: AuditEntry | None = None
+    ) -> Session:
+        """Change a session.
+
+        Args:
+            session_id: Which session.
+            change: Is given the current session and returns what becomes of it, as in `change_job`.
+            audit: Entry to write with it, also when nothing changes.
+
+        Raises:
+            NotFound: There is no such session.
+        """
+        return await self._writer.run(lambda writes: writes.sessions.change(session_id, change, audit))
+
     # Reads of one job
 
     async def get_job(self, job_id: str) -> Job | None:
@@ -233,6 +257,26 @@ class Store:
             OutOfRange: Some of it is no longer kept.
         """
         return await self._pages.run(lambda reads: reads.history(job_id=job_id, after=after, limit=limit))
+
+    async def get_session(self, session_id: str) -> Session | None:
+        """Return a session, or None."""
+        return await self._points.run(lambda reads: reads.sessions.get(session_id))
+
+    async def get_session_by_request_id(self, tenant: str, request_id: str) -> Session | None:
+        """Return the session that a tenant created with a request id, or None."""
+        return await self._points.run(lambda reads: reads.sessions.of_request(tenant, request_id))
+
+    async def get_session_by_provider_id(self, account: str, provider_session_id: str) -> Session | None:
+        """Return the session that a provider knows under an id, or None."""
+        return await self._points.run(lambda reads: reads.sessions.of_provider(account, provider_session_id))
+
+    async def list_sessions(self, tenant: str, backend: str, *, limit: int, cursor: int | None) -> SessionPage:
+        """Return a page of a tenant's sessions, newest first; on all backends if `backend` is empty."""
+        return await self._pages.run(lambda reads: reads.sessions.page(tenant, backend, limit=limit, cursor=cursor))
+
+    async def open_sessions(self) -> tuple[Session, ...]:
+        """Return all sessions that have not ended, the oldest first."""
+        return await self._pages.run(lambda reads: reads.sessions.open())
 
     async def read_program(self, job_id: str) -> bytes:
         """Return the serialised `qgateway.v1.Program` of a job.

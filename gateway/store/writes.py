@@ -28,6 +28,7 @@ from gateway.store.schema import (
     results,
     sql,
 )
+from gateway.store.sessions import SessionWrites
 
 _FIND_JOB = sql(select(jobs.c.seq, jobs.c.document).where(jobs.c.id == bindparam("id")))
 _FIND_REQUEST = sql(
@@ -85,6 +86,7 @@ class Writes:
         """What happened since it was cleared, in the order of the revisions."""
         self.connection = driver_connection(connection)
         self._execute = self.connection.execute
+        self.sessions = SessionWrites(connection, self.append_audit)
         self._revision = last_revision
 
     def create_job(self, job: Job, program: Blob, entry: AuditEntry) -> Job:

@@ -9,6 +9,7 @@ import structlog
 from gateway.domain.errors import Reason
 from gateway.domain.job import JobFailure, JobStatus, SchedulingMode, utc_now
 from gateway.domain.provider import ProviderJob, ProviderMetrics, ProviderSession, ProviderUpdate, QueuePlace
+from gateway.domain.session import SessionState
 from gateway.providers.ibm import wire
 from gateway.providers.ibm.tags import marker_of, visible
 
@@ -25,6 +26,15 @@ _STATUSES = {
     "cancelled": JobStatus.CANCELLED,
     _TOO_LONG_WORD: JobStatus.ERROR,
     "failed": JobStatus.ERROR,
+}
+_SESSION_STATES = {
+    "open": SessionState.OPEN,
+    "active": SessionState.ACTIVE,
+    "inactive": SessionState.INACTIVE,
+    "closed": SessionState.CLOSED,
+    # Its jobs still run.
+    "pending_inactive": SessionState.ACTIVE,
+    "pending_closed": SessionState.ACTIVE,
 }
 _MAX_MESSAGE = 2000
 
@@ -101,12 +111,12 @@ def metrics_of(metrics: wire.JobMetrics) -> ProviderMetrics:
 
 
 def session_of(session: wire.SessionDocument) -> ProviderSession:
-    """Return a session."""
+    """Return a session. One in a state that is not known has not ended."""
     return ProviderSession(
         id=session.id,
         backend=session.backend_name,
         mode=SchedulingMode.BATCH if session.mode == "batch" else SchedulingMode.SESSION,
-        state=session.state,
+        state=_SESSION_STATES.get(session.state.lower(), SessionState.OPEN),
         accepting_jobs=session.accepting_jobs,
         max_seconds=session.max_ttl,
         interactive_seconds=session.interactive_ttl,

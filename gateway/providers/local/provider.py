@@ -14,12 +14,13 @@ import structlog
 
 from gateway.domain.backend import Backend, BackendProperties, BackendStatus
 from gateway.domain.errors import FailedPrecondition, GatewayError, NotFound, Reason, ResourceExhausted, Unavailable
-from gateway.domain.job import JobFailure, JobStatus, RunOptions, utc_now
+from gateway.domain.job import JobFailure, JobStatus, RunOptions, SchedulingMode, utc_now
 from gateway.domain.provider import (
     AccountHealth,
     Capability,
     Health,
     ProviderMetrics,
+    ProviderSession,
     ProviderSubmission,
     ProviderUpdate,
     QueuePlace,
@@ -27,6 +28,7 @@ from gateway.domain.provider import (
 from gateway.providers.local.line import Line
 from gateway.providers.local.news import News
 from gateway.providers.local.options import check_options
+from gateway.providers.local.sessions import LocalSessions
 from gateway.providers.local.simulators import Simulators
 
 _log = structlog.get_logger(__name__)
@@ -91,6 +93,7 @@ class LocalProvider:
         self._jobs: dict[str, _LocalJob] = {}
         self._line = Line()
         self._running: set[str] = set()
+        self._sessions = LocalSessions(self._session_time_over)
         self._news = News()
         self._machines: asyncio.Task[dict[str, _Machine]] | None = None
         self._closed = False
@@ -112,8 +115,8 @@ class LocalProvider:
 
     @property
     def capabilities(self) -> frozenset[Capability]:
-        """It tells of changes by itself, and forgets its jobs when the server stops."""
-        return frozenset({Capability.PUSH, Capability.VOLATILE})
+        """It tells of changes by itself, forgets its jobs when the server stops, and has sessions."""
+        return frozenset({Capability.PUSH, Capability.VOLATILE, Capability.SESSIONS})
 
     async def start(self) -> None:
         """Begin to learn about the machines, so that the first caller need not wait for that."""
@@ -122,6 +125,7 @@ class LocalProvider:
     async def close(self) -> None:
         """End every run. Nobody is told: the jobs are neither done nor failed, and run again after a restart."""
         self._closed = True
+        self._sessions.forget()
         self._news.close()
         tasks: list[asyncio.Task[Any]] = [job.run for job in self._jobs.values() if job.run is not None]
         if self._machines is not None:
@@ -181,6 +185,7 @@ class LocalProvider:
         Raises:
             NotFound: There is no such backend.
             ResourceExhausted: Too many jobs wait.
+            FailedPrecondition: Its session takes no more jobs.
         """
         await self._machine(submission.backend)
         if (known := self._jobs.get(submission.marker)) is not None:
@@ -192,6 +197,7 @@ class LocalProvider:
                 metadata={"account": self._account, "limit": str(self._settings.queue_limit)},
                 retry_after=_RETRY_SECONDS,
             )
+        self._sessions.join(submission.session, submission.marker)
         update = ProviderUpdate(submission.marker, JobStatus.QUEUED, "queued", utc_now())
         self._jobs[submission.marker] = _LocalJob(submission, update, queued_at=update.at)
         self._line.join(submission.marker, submission.backend)
@@ -271,6 +277,37 @@ class LocalProvider:
     async def set_tags(self, provider_job_id: str, tags: tuple[str, ...]) -> None:
         """Do nothing: nobody sees the jobs of this provider but the gateway, which keeps the tags."""
 
+    async def open_session(self, backend: str, mode: SchedulingMode, max_seconds: int | None = None) -> ProviderSession:
+        """Open a session: a group of jobs. It lives in memory, as they do."""
+        return self._sessions.open(backend, mode, max_seconds)
+
+    async def session(self, session_id: str) -> ProviderSession:
+        """Return a session.
+
+        Raises:
+            NotFound: There is none of that id.
+        """
+        return self._sessions.get(session_id)
+
+    async def close_session(self, session_id: str) -> ProviderSession:
+        """Let a session take no more jobs; those that it has still run.
+
+        Raises:
+            NotFound: There is none of that id.
+        """
+        self._sessions.close(session_id)
+        return self._sessions.get(session_id)
+
+    async def cancel_session(self, session_id: str) -> ProviderSession:
+        """End a session at once, and cancel its waiting jobs.
+
+        Raises:
+            NotFound: There is none of that id.
+        """
+        for job in self._sessions.end(session_id):
+            await self.cancel(job)
+        return self._sessions.get(session_id)
+
     def _run_next(self) -> None:
         while self._line and len(self._running) < self._settings.parallel_jobs:
             job = self._jobs[self._line.take()]
@@ -281,6 +318,7 @@ class LocalProvider:
             )
             self._running.add(job.submission.marker)
             job.started_at = utc_now()
+            self._sessions.started(job.submission.session, job.submission.marker)
             self._change(job, JobStatus.RUNNING, tell_after=_BRIEF_SECONDS)
             # A callback, because a task that is cancelled before its first step never runs a line of its own.
             job.run.add_done_callback(partial(self._ended, job))
@@ -315,10 +353,17 @@ class LocalProvider:
             started_at=job.started_at,
         )
         job.update = update
+        if status.is_final:
+            self._sessions.ended(job.submission.session, update.provider_job_id, charged)
         if tell_after:
             asyncio.get_running_loop().call_later(tell_after, self._tell_if_still_so, job, update)
         else:
             self._news.tell(update)
+
+    def _session_time_over(self, jobs: tuple[str, ...]) -> None:
+        for waiting in jobs:
+            self._line.leave(waiting)
+            self._change(self._jobs[waiting], JobStatus.CANCELLED, _SESSION_OVER)
 
     def _tell_if_still_so(self, job: _LocalJob, update: ProviderUpdate) -> None:
         if job.update is update:
@@ -377,6 +422,7 @@ class LocalProvider:
 
 
 _CANCELLED = JobFailure(Reason.CANCELLED_BY_CALLER, "A caller cancelled the job.")
+_SESSION_OVER = JobFailure(Reason.SESSION_CLOSED, "The time of the session was over before the job could begin.")
 
 
 def _failure(error: BaseException) -> JobFailure:

@@ -20,7 +20,7 @@ from gateway.domain.job import (
     ProgramSummary,
     ResultSummary,
     RunOptions,
-    new_job_id,
+    new_id,
     utc_now,
     with_status,
 )
@@ -40,7 +40,7 @@ def result_summary(result: bytes) -> ResultSummary:
 def a_job(program: bytes = PROGRAM, **fields: Any) -> Job:
     now = utc_now()
     defaults: dict[str, Any] = {
-        "id": new_job_id(),
+        "id": new_id(),
         "tenant": "physics",
         "creator": "alice",
         "account": "local",
