@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from datetime import datetime
 
 from gateway.domain.backend import Backend, BackendProperties, BackendStatus
 from gateway.domain.errors import GatewayError, NotFound, Reason
-from gateway.domain.job import JobFailure, JobStatus, RunOptions, utc_now
+from gateway.domain.job import JobFailure, JobStatus, RunOptions, SchedulingMode, utc_now
 from gateway.domain.provider import (
     AccountHealth,
     Capability,
     Health,
     ProviderMetrics,
+    ProviderSession,
     ProviderSubmission,
     ProviderUpdate,
     QueuePlace,
 )
+from gateway.domain.session import SessionState
 
 
 class ScriptedProvider:
@@ -28,13 +31,17 @@ class ScriptedProvider:
     description = "Does what a test tells it."
 
     def __init__(self, *, volatile: bool = True) -> None:
-        self.capabilities = frozenset({Capability.PUSH, Capability.VOLATILE} if volatile else {Capability.PUSH})
+        can = {Capability.PUSH, Capability.SESSIONS}
+        self.capabilities = frozenset({Capability.VOLATILE, *can} if volatile else can)
         self.submitted: list[ProviderSubmission] = []
         self.cancelled: list[str] = []
         self.forgotten: list[str] = []
         self.results: dict[str, bytes] = {}
         """What jobs result in; by default a text that says whose it is."""
         self.tags: dict[str, tuple[str, ...]] = {}
+        self.sessions: dict[str, ProviderSession] = {}
+        self.session_errors: list[GatewayError] = []
+        """Errors that the next calls about a session raise, one each."""
         self.refusals: list[GatewayError] = []
         """Errors that the next submissions raise, one each."""
         self._told: asyncio.Queue[ProviderUpdate] = asyncio.Queue()
@@ -112,3 +119,26 @@ class ScriptedProvider:
 
     async def set_tags(self, provider_job_id: str, tags: tuple[str, ...]) -> None:
         self.tags[provider_job_id] = tags
+
+    async def open_session(self, backend: str, mode: SchedulingMode, max_seconds: int | None = None) -> ProviderSession:
+        name = f"session-{len(self.sessions) + 1}"
+        self.sessions[name] = ProviderSession(name, backend, mode, SessionState.OPEN, accepting_jobs=True)
+        return self.sessions[name]
+
+    async def session(self, session_id: str) -> ProviderSession:
+        if self.session_errors:
+            raise self.session_errors.pop(0)
+        if session_id not in self.sessions:
+            raise NotFound.session(session_id)
+        return self.sessions[session_id]
+
+    async def close_session(self, session_id: str) -> ProviderSession:
+        return await self._end_session(session_id)
+
+    async def cancel_session(self, session_id: str) -> ProviderSession:
+        return await self._end_session(session_id)
+
+    async def _end_session(self, session_id: str) -> ProviderSession:
+        session = await self.session(session_id)
+        self.sessions[session_id] = replace(session, state=SessionState.CLOSED, accepting_jobs=False)
+        return self.sessions[session_id]

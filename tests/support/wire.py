@@ -18,6 +18,9 @@ from qgateway.v1 import (
     program_pb2,
     result_pb2,
     server_service_pb2_grpc,
+    session_pb2,
+    session_service_pb2,
+    session_service_pb2_grpc,
 )
 
 from tests.support.gateway_process import GatewayProcess
@@ -58,6 +61,7 @@ class Wire:
         self.jobs: Any = job_service_pb2_grpc.JobServiceStub(channel)
         self.backends: Any = backend_service_pb2_grpc.BackendServiceStub(channel)
         self.accounts: Any = account_service_pb2_grpc.AccountServiceStub(channel)
+        self.sessions: Any = session_service_pb2_grpc.SessionServiceStub(channel)
         self.server: Any = server_service_pb2_grpc.ServerServiceStub(channel)
 
     def submit(
@@ -67,6 +71,41 @@ class Wire:
         request = submission(source, backend, **fields)
         job: job_pb2.Job = self.jobs.SubmitJob(request, metadata=self.metadata, timeout=60).job
         return job
+
+    def open_session(
+        self,
+        backend: str = "local_simulator",
+        mode: job_pb2.SchedulingMode.ValueType = job_pb2.SCHEDULING_MODE_SESSION,
+        *,
+        account: str = "",
+        request_id: str = "",
+        max_seconds: int | None = None,
+    ) -> session_pb2.Session:
+        """Open a session and return it."""
+        session = session_pb2.Session(backend=backend, mode=mode)
+        if max_seconds is not None:
+            session.max_time.FromSeconds(max_seconds)
+        request = session_service_pb2.CreateSessionRequest(session=session, account=account, request_id=request_id)
+        opened: session_pb2.Session = self.sessions.CreateSession(request, metadata=self.metadata, timeout=20).session
+        return opened
+
+    def session(self, name: str) -> session_pb2.Session:
+        """Read a session."""
+        request = session_service_pb2.GetSessionRequest(name=name)
+        session: session_pb2.Session = self.sessions.GetSession(request, metadata=self.metadata, timeout=20).session
+        return session
+
+    def close_session(self, name: str) -> session_pb2.Session:
+        """Let a session take no more jobs."""
+        request = session_service_pb2.CloseSessionRequest(name=name)
+        session: session_pb2.Session = self.sessions.CloseSession(request, metadata=self.metadata, timeout=20).session
+        return session
+
+    def cancel_session(self, name: str) -> session_pb2.Session:
+        """End a session."""
+        request = session_service_pb2.CancelSessionRequest(name=name)
+        session: session_pb2.Session = self.sessions.CancelSession(request, metadata=self.metadata, timeout=20).session
+        return session
 
     def get(self, name: str) -> job_pb2.Job:
         """Read a job."""

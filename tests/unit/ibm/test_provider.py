@@ -25,6 +25,7 @@ from gateway.domain.errors import (
 from gateway.domain.job import JobStatus, MeasLevel, ProgramKind, ProgramSummary, RunOptions, SchedulingMode
 from gateway.domain.program import PreparedProgram
 from gateway.domain.provider import Health, Provider, ProviderJobQuery, ProviderSubmission
+from gateway.domain.session import SessionState
 from gateway.providers.ibm.bodies import new_job
 from tests.emulators.ibm_quantum.remote import EmulatorControl
 from tests.support.waiting import until
@@ -513,10 +514,10 @@ async def test_sessions_and_batches_open_take_jobs_and_end(bench: Bench, control
     await bench.ended(job_id)
     assert (await bench.provider.job(job_id)).session == session.id
     closed = await bench.provider.close_session(session.id)
-    assert (closed.accepting_jobs, closed.state) == (False, "closed")
+    assert (closed.accepting_jobs, closed.state) == (False, SessionState.CLOSED)
     batch = await bench.provider.open_session("ibm_alder", SchedulingMode.BATCH)
     assert batch.mode is SchedulingMode.BATCH
-    assert (await bench.provider.cancel_session(batch.id)).state == "closed"
+    assert (await bench.provider.cancel_session(batch.id)).state is SessionState.CLOSED
     with pytest.raises(NotFound) as caught:
         await bench.provider.session("nothing")
     assert caught.value.reason is Reason.SESSION_NOT_FOUND

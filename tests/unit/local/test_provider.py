@@ -258,7 +258,7 @@ async def test_backends_carry_account_and_limits(new_provider: MakeProvider) -> 
             await ask("nowhere")
         assert caught.value.reason is Reason.BACKEND_NOT_FOUND
     assert (provider.kind, provider.account) == ("local", "here")
-    assert provider.capabilities == {Capability.PUSH, Capability.VOLATILE}
+    assert provider.capabilities == {Capability.PUSH, Capability.VOLATILE, Capability.SESSIONS}
     assert provider.health().health is Health.SERVING
     assert await provider.logs("any") == ""
 
