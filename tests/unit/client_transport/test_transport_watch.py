@@ -11,7 +11,7 @@ import pytest
 from qgateway import _aio_watch, _watch
 from qgateway._aio_connection import AioConnection
 from qgateway._connection import Connection, GatewayCallError
-from qgateway._watch import QueueUpdate, WatchTimeout
+from qgateway._watch_state import QueueUpdate, WatchTimeout
 from qgateway.v1 import job_pb2
 
 from tests.unit.client_transport.fake_gateway import (

@@ -129,6 +129,14 @@ class AioConnection:
         """Start a call that is answered with a stream; return the call, with `read()` and `cancel()`."""
         return method(request, metadata=call_metadata(self.settings))
 
+    def renew(self, jobs: job_service_pb2_grpc.JobServiceAsyncStub) -> None:
+        """Make the calls to come use a new connection; see `Connection.renew`.
+
+        The silent one ends with the last of the calls that are under way on it.
+        """
+        if self._channels and self._channels[-1].jobs is jobs:
+            self._channels.pop()
+
     def error(self, error: grpc.RpcError, job_id: str | None = None) -> GatewayCallError:
         """Return the `GatewayCallError` for an error that grpc raised."""
         return GatewayCallError.from_rpc_error(cast("RpcFailure", error), job_id=job_id, target=self.settings.target)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Self, TypeVar, cast
 
@@ -17,6 +18,7 @@ from qgateway._channel import (
     stamp_request_id,
 )
 from qgateway._errors import GatewayCallError, RpcFailure
+from qgateway._resume import Watchdog
 from qgateway._settings import ApiKey, ConnectionSettings, SettingsError
 from qgateway.v1 import (
     account_service_pb2_grpc,
@@ -36,11 +38,15 @@ __all__ = ["ApiKey", "Connection", "ConnectionSettings", "GatewayCallError", "Se
 Request = TypeVar("Request")
 Response = TypeVar("Response")
 
+_LONGEST_CALL = 600.0
+"""Seconds after which no call that matters is left on a connection that fell silent."""
+
 
 class _Channel:
     """A gRPC channel with the stubs on it."""
 
     def __init__(self, settings: ConnectionSettings) -> None:
+        self.process = os.getpid()
         credentials = channel_credentials(settings)
         # An option of grpc that its authors call experimental; without it all works the same, only later. A stream is read by
         # the thread that asks for it: without a thread between them, each message comes sooner.
@@ -75,6 +81,7 @@ class Connection:
         # By process id. A child keeps the entry of its parent and leaves it alone: destroying it could end the parent's
         # calls.
         self._channels: dict[int, _Channel] = {}
+        self._silent: dict[_Channel, Watchdog] = {}
         self._server_info: server_service_pb2.ServerInfo | None = None
         self._closed = False
 
@@ -164,6 +171,26 @@ class Connection:
         """
         return method(request, metadata=call_metadata(self.settings))
 
+    def renew(self, jobs: job_service_pb2_grpc.JobServiceStub) -> None:
+        """Make the calls to come use a new connection, because one fell silent without being closed.
+
+        gRPC would go on to use it for minutes. The calls under way stay on it, because it may be alive after all.
+
+        Args:
+            jobs: The stub whose connection fell silent. Nothing happens if it is not in use any more.
+        """
+        current = self._channels.get(os.getpid())
+        # Of several threads that notice at once, one takes the channel out.
+        if current is None or current.jobs is not jobs or not (silent := self._channels.pop(os.getpid(), None)):
+            return
+        end = Watchdog(lambda: self._end_silent(silent))
+        self._silent[silent] = end
+        end.arm(time.monotonic() + _LONGEST_CALL)
+
+    def _end_silent(self, channel: _Channel) -> None:
+        if self._silent.pop(channel, None) and channel.process == os.getpid():
+            channel.channel.close()
+
     def error(self, error: grpc.RpcError, job_id: str | None = None) -> GatewayCallError:
         """Return the `GatewayCallError` for an error that grpc raised."""
         return GatewayCallError.from_rpc_error(cast("RpcFailure", error), job_id=job_id, target=self.settings.target)
@@ -184,6 +211,8 @@ class Connection:
         self._closed = True
         if opened := self._channels.pop(os.getpid(), None):
             opened.channel.close()
+        for channel in tuple(self._silent):
+            self._end_silent(channel)
 
     def _opened(self) -> _Channel:
         if self._closed:

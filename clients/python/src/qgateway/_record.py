@@ -19,7 +19,7 @@ from qgateway._requests import resource_id
 from qgateway._run_options import describe_run_options
 from qgateway._structs import from_struct
 from qgateway._times import local_datetime, optional_seconds
-from qgateway._watch import SMALL_RESULT_BYTES, QueueUpdate, WatchItem
+from qgateway._watch_state import SMALL_RESULT_BYTES, QueueUpdate, WatchItem
 from qgateway.exceptions import IBMJobApiError, IBMJobFailureError, IBMJobInvalidStateError, IBMJobTimeoutError
 from qgateway.programs import to_circuits
 from qgateway.queue_info import QueueInfo

@@ -15,7 +15,7 @@ from typing import Self
 from qgateway._errors import ErrorDetails, GatewayCallError
 
 FIRST_DELAY = 0.1
-LONGEST_DELAY = 10.0
+LONGEST_DELAY = 5.0
 MAX_DOUBTFUL_FAILURES = 8
 """How often in a row an error is taken for a broken connection that could as well be a bug of the server."""
 
@@ -27,7 +27,7 @@ _MAY_PASS = frozenset({"INTERNAL", "UNKNOWN", "CANCELLED", "DEADLINE_EXCEEDED"})
 class Backoff:
     """How long to wait before the next attempt.
 
-    Exponential with full jitter, from 0.1 s to 10 s, and never less than the server asks for.
+    Exponential with full jitter, from 0.1 s to 5 s, and never less than the server asks for.
     """
 
     def __init__(self) -> None:
@@ -46,10 +46,14 @@ class Backoff:
         doubtful = error.code in _MAY_PASS and self._failures < MAX_DOUBTFUL_FAILURES
         if error.code not in _WILL_PASS and not doubtful:
             raise error
+        return (error.retry_after or 0.0) + self.pause()
+
+    def pause(self) -> float:
+        """Return the seconds to wait after a failure that will pass."""
         # The exponent is bounded only to keep the number small.
         ceiling = min(LONGEST_DELAY, FIRST_DELAY * 2 ** min(self._failures, 16))
         self._failures += 1
-        return (error.retry_after or 0.0) + random.uniform(0, ceiling)  # noqa: S311 - spreads load, hides nothing
+        return random.uniform(0, ceiling)  # noqa: S311 - spreads load, hides nothing
 
 
 def silent_stream(seconds: float, *, job_id: str, target: str) -> GatewayCallError:

@@ -19,7 +19,8 @@ from qgateway._progress import download_bar
 from qgateway._record import UPDATE_ATTEMPTS, JobRecord
 from qgateway._transfer import download_program, download_result
 from qgateway._translate import translated
-from qgateway._watch import OnResult, WatchTimeout, watch_job
+from qgateway._watch import watch_job
+from qgateway._watch_state import OnResult, WatchTimeout
 from qgateway.exceptions import (
     IBMJobApiError,
     IBMJobError,

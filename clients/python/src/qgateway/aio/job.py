@@ -22,7 +22,7 @@ from qgateway._errors import GatewayCallError
 from qgateway._progress import download_bar
 from qgateway._record import UPDATE_ATTEMPTS, JobRecord
 from qgateway._translate import translated
-from qgateway._watch import OnResult, WatchTimeout
+from qgateway._watch_state import OnResult, WatchTimeout
 from qgateway.exceptions import IBMJobInvalidStateError
 from qgateway.properties import BackendProperties
 from qgateway.queue_info import QueueInfo

@@ -21,7 +21,7 @@ from qgateway.v1 import job_pb2
 
 if TYPE_CHECKING:
     from qgateway._errors import GatewayCallError
-    from qgateway._watch import QueueUpdate
+    from qgateway._watch_state import QueueUpdate
 
 Timeout = Annotated[
     float | None, typer.Option("--timeout", metavar="SECONDS", help="Give up waiting after so long, with exit code 5.")
@@ -172,7 +172,8 @@ def follow(session: Session, job: job_pb2.Job, follower: Follower, timeout: floa
         WatchTimeout: The time is over.
         GatewayCallError: The gateway refuses the watch.
     """
-    from qgateway._watch import QueueUpdate, watch_job
+    from qgateway._watch import watch_job
+    from qgateway._watch_state import QueueUpdate
 
     with follower:
         items = watch_job(session.connection, job.name, timeout=timeout, on_interruption=follower.interrupted)
