@@ -5,15 +5,19 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack
+from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import pytest
 from qgateway import _aio_watch, _watch
 from qgateway._aio_connection import AioConnection
-from qgateway._connection import Connection, GatewayCallError
+from qgateway._connection import Connection, ConnectionSettings, GatewayCallError
 from qgateway._watch_state import QueueUpdate, WatchTimeout
 from qgateway.v1 import job_pb2
 
+from tests.support.tcp_proxy import TcpProxy
 from tests.unit.client_transport.fake_gateway import (
     JOB,
     Behaviour,
@@ -41,6 +45,29 @@ def watch(request: pytest.FixtureRequest, connection: Connection, aio_connection
         return _aio_watch.watch_job(aio_connection, JOB, **options)
 
     return watch_with_threads if request.param == "grpc" else watch_with_asyncio
+
+
+@pytest.fixture(params=["grpc", "grpc.aio"])
+async def watch_through(request: pytest.FixtureRequest) -> AsyncIterator[Callable[[str], Watch]]:
+    """As `watch`, over a connection to an address of the test's own."""
+    settings = ConnectionSettings.from_environment(api_key="canary-0123456789")
+    async with AsyncExitStack() as stack:
+
+        def watch_with_threads(target: str) -> Watch:
+            connection = stack.enter_context(Connection(replace(settings, target=target)))
+
+            async def watch(**options: Any) -> AsyncIterator[Any]:
+                for item in _watch.watch_job(connection, JOB, **options):
+                    yield item
+
+            return watch
+
+        def watch_with_asyncio(target: str) -> Watch:
+            connection = AioConnection(replace(settings, target=target))
+            stack.push_async_exit(connection)
+            return partial(_aio_watch.watch_job, connection, JOB)
+
+        yield watch_with_threads if request.param == "grpc" else watch_with_asyncio
 
 
 def brief(item: Any) -> Any:
@@ -104,6 +131,44 @@ async def test_a_silent_stream_is_noticed_after_two_heartbeat_intervals(fake: Fa
     assert interruptions == ["STREAM_SILENT"]
 
 
+async def test_a_connection_that_stalls_without_closing_is_left_for_a_new_one(
+    fake: FakeGateway, watch_through: Callable[[str], Watch]
+) -> None:
+    first = stream(event(1, "QUEUED", "SNAPSHOT"), heartbeat("1", 0.1, 0), hang)
+    fake.on("WatchJob", [first, stream(event(2, "RUNNING"), event(3, "DONE"))])
+    items = []
+    with TcpProxy(fake.target) as proxy:
+        async for item in watch_through(proxy.target)(timeout=60):
+            items.append(brief(item))
+            if items[-1] == QueueUpdate(0):
+                proxy.stall(new=False)
+        assert proxy.accepted == 2
+    assert items == [(1, "QUEUED"), QueueUpdate(0), (2, "RUNNING"), (3, "DONE")]
+
+
+async def test_a_silence_of_the_whole_network_is_outlasted(
+    fake: FakeGateway, watch_through: Callable[[str], Watch], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("qgateway._watch_state.OPENING_SILENCE", 0.2)
+    first = stream(event(1, "QUEUED", "SNAPSHOT"), heartbeat("1", 0.1, 0), hang)
+    fake.on("WatchJob", [first, stream(event(2, "DONE"))])
+    items: list[Any] = []
+    interruptions: list[str] = []
+    with TcpProxy(fake.target) as proxy:
+
+        def interrupted(error: GatewayCallError, _delay: float) -> None:
+            interruptions.append(error.reason)
+            if len(interruptions) == 3:
+                proxy.resume()
+
+        async for item in watch_through(proxy.target)(timeout=60, on_interruption=interrupted):
+            items.append(brief(item))
+            if items[-1] == QueueUpdate(0):
+                proxy.stall()
+    assert items == [(1, "QUEUED"), QueueUpdate(0), (2, "DONE")]
+    assert interruptions[:3] == ["STREAM_SILENT"] * 3
+
+
 async def test_heartbeats_keep_a_quiet_stream_alive(fake: FakeGateway, watch: Watch) -> None:
     beats = [step for _ in range(5) for step in (heartbeat("1", 0.1), lambda _context: time.sleep(0.1))]
     fake.on("WatchJob", stream(event(1, "QUEUED", "SNAPSHOT"), *beats, event(2, "DONE")))
@@ -152,6 +217,22 @@ async def test_an_own_token_asks_for_the_state_where_the_history_is_gone(fake: F
     assert await seen(watch) == [(1, "QUEUED"), (7, "DONE")]
     gaps = [request.on_compacted for request in fake.requests["WatchJob"]]
     assert gaps == [1, 2]  # ERROR for what the caller brought, SNAPSHOT for what the watch itself had reached
+
+
+async def test_a_lost_history_is_made_up_for_by_the_state_where_the_server_sends_no_snapshot(
+    fake: FakeGateway, watch: Watch
+) -> None:
+    first = stream(event(1, "QUEUED", "SNAPSHOT"), cut())
+    gone = refusal("OUT_OF_RANGE", reason="HISTORY_COMPACTED")
+    fake.on("WatchJob", [first, gone, stream(event(7, "DONE", "SNAPSHOT"))])
+    assert await seen(watch) == [(1, "QUEUED"), (7, "DONE")]
+    assert [request.resume_token for request in fake.requests["WatchJob"]] == ["", "1", ""]
+
+
+async def test_a_token_after_which_nothing_comes_any_more_ends_the_watch(fake: FakeGateway, watch: Watch) -> None:
+    fake.on("WatchJob", stream())
+    assert await seen(watch, resume_token="9") == []
+    assert len(fake.requests["WatchJob"]) == 1
 
 
 async def test_a_cut_after_the_final_event_ends_the_watch(fake: FakeGateway, watch: Watch) -> None:

@@ -24,7 +24,9 @@ SMALL_RESULT_BYTES = 256 * 1024
 """Size up to which a result is sent along with an event, or read with one call: a download takes longer for so little."""
 
 FIRST_SILENCE = 30.0
-"""Seconds of silence that are borne before a heartbeat has told the interval."""
+"""Seconds of silence that are borne before a heartbeat has told the interval. They double each time they were too few."""
+LONGEST_SILENCE = 600.0
+"""What they double up to: two of the longest intervals that a gateway can be set to."""
 OPENING_SILENCE = 10.0
 """Seconds that a stream is given at least until its first message: a connection may have to be made before."""
 LAST_SILENCE = 5.0
@@ -155,7 +157,8 @@ class WatchState:
         self._own_token = False
         self._seen = _Seen()
         self._final = False
-        self._interval: float | None = None
+        self._knows_interval = False
+        self._silence_borne = FIRST_SILENCE
         self._queue: QueueUpdate | None = None
         self._backoff = Backoff()
         self._opened_at = now
@@ -193,7 +196,6 @@ class WatchState:
             self.resume_token, self._own_token = response.resume_token, True
         if response.HasField("event"):
             return self._event(response)
-        self._seen.commit(bool(response.resume_token))
         return self._heartbeat(response.heartbeat) if response.HasField("heartbeat") else None
 
     def silent(self, now: float) -> GatewayCallError:
@@ -203,7 +205,10 @@ class WatchState:
             WatchTimeout: It is the caller's time that is over; nothing is said about the connection.
         """
         self._check_deadline(now)
-        return silent_stream(self._silence(), job_id=self.subject.job_id, target=self._target)
+        error = silent_stream(self._silence(), job_id=self.subject.job_id, target=self._target)
+        if not self._knows_interval:
+            self._silence_borne = min(2 * self._silence_borne, LONGEST_SILENCE)
+        return error
 
     def ended(self) -> None:
         """Take in that the server ended the stream with OK.
@@ -241,7 +246,7 @@ class WatchState:
 
     def _event(self, response: WatchResponse) -> job_pb2.JobEvent | None:
         event = response.event
-        if not self._seen.is_news(event, with_token=bool(response.resume_token)):
+        if not self._seen.is_news(event):
             return None
         self._backoff.progress()
         if isinstance(self.subject, OneJob):
@@ -250,8 +255,8 @@ class WatchState:
         return event
 
     def _heartbeat(self, heartbeat: job_service_pb2.WatchHeartbeat) -> QueueUpdate | None:
-        if heartbeat.HasField("interval"):
-            self._interval = heartbeat.interval.ToTimedelta().total_seconds() or None
+        if interval := heartbeat.interval.ToTimedelta().total_seconds():
+            self._knows_interval, self._silence_borne = True, 2 * interval
         if not heartbeat.HasField("queue"):
             return None
         update = queue_update(heartbeat.queue)
@@ -265,10 +270,9 @@ class WatchState:
         return error.reason == HISTORY_COMPACTED and self._own_token and isinstance(self.subject, OneJob)
 
     def _silence(self) -> float:
-        silence = FIRST_SILENCE if self._interval is None else 2 * self._interval
         if self._final:
-            return min(silence, LAST_SILENCE)
-        return max(silence, OPENING_SILENCE) if self._is_quiet else silence
+            return min(self._silence_borne, LAST_SILENCE)
+        return max(self._silence_borne, OPENING_SILENCE) if self._is_quiet else self._silence_borne
 
     def _check_deadline(self, now: float) -> None:
         if self._deadline is not None and self._timeout is not None and now >= self._deadline:
@@ -278,30 +282,29 @@ class WatchState:
 class _Seen:
     """Which events the caller has had.
 
-    What comes with a token is never sent again after that token. What comes without one, as the parts of a snapshot of many
-    jobs before the last, is sent again if the stream breaks before the next token: it is remembered by job until then.
+    Events come in the order of their revisions, so one number tells which of them were seen. The parts of a snapshot come in
+    any order, before the events that follow it, and again if the stream breaks in their midst: they are remembered by job,
+    until an event has a greater revision.
     """
 
     def __init__(self) -> None:
-        self._floor = 0
-        """Every event up to this revision was seen."""
-        self._above: dict[str, int] = {}
-        """Newest revision seen by job, above the floor."""
+        self._last = 0
+        """Revision of the last event."""
+        self._states: dict[str, int] = {}
+        """Revision of the last SNAPSHOT by job, where it is greater."""
 
-    def is_news(self, event: job_pb2.JobEvent, *, with_token: bool) -> bool:
+    def is_news(self, event: job_pb2.JobEvent) -> bool:
         """Note an event; return whether the caller has not had it yet."""
         name, revision = event.job.name, event.revision
-        news = revision > max(self._floor, self._above.get(name, 0))
-        if news:
-            self._above[name] = revision
-        self.commit(with_token)
-        return news
-
-    def commit(self, with_token: bool) -> None:
-        """Note that a token covers all that was seen."""
-        if with_token and self._above:
-            self._floor = max(self._floor, *self._above.values())
-            self._above.clear()
+        if revision <= max(self._last, self._states.get(name, 0)):
+            return False
+        if event.type == job_pb2.JobEvent.TYPE_SNAPSHOT:
+            self._states[name] = revision
+        else:
+            self._last = revision
+            if self._states:
+                self._states = {job: state for job, state in self._states.items() if state > revision}
+        return True
 
 
 def queue_update(info: job_pb2.QueueInfo) -> QueueUpdate:
