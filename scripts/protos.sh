@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Generate the stubs of all languages from protos/, or check the ones that are checked in. `make protos` and
+# Generate the stubs of all languages from protos/, and what else is made from it, or check what is checked in. `make protos` and
 # `make protos-check` install the generators first.
 #
 #   scripts/protos.sh generate    write the stubs
@@ -37,10 +37,17 @@ generate_go() {
   "${PROTOC[@]}" "${plugins[@]}" "${options[@]}" protos/qgateway/v1/*.proto
 }
 
+# generate_rest FOLDER: the service config of the clients, and the reference of the API.
+generate_rest() {
+  "${PROTOC[@]}" --include_source_info --descriptor_set_out="$generated/descriptors" protos/qgateway/v1/*.proto
+  PYTHONPATH="$generated/python" build/protoc/bin/python scripts/contract.py "$generated/descriptors" "$1"
+}
+
 generated=$(mktemp -d)
 trap 'rm -rf "$generated"' EXIT
-mkdir -p "$generated/python" "$generated/go"
+mkdir -p "$generated/python" "$generated/go" "$generated/rest"
 generate_python "$generated/python"
+generate_rest "$generated/rest"
 if have_go; then generate_go "$generated/go"; else echo 'No Go: the stubs of clients/go are left as they are.'; fi
 
 case ${1:-} in
@@ -51,10 +58,15 @@ case ${1:-} in
       rm -rf "$GO_STUBS"
       cp -r "$generated/go/qgatewayv1" "$GO_STUBS"
     fi
+    cp "$generated/rest/api.md" docs/api.md
+    tee "$PYTHON_STUBS/service_config.json" "$GO_STUBS/service_config.json" <"$generated/rest/service_config.json" >/dev/null
     ;;
   check)
-    diff -ru -x __pycache__ -x __init__.py "$generated/python/qgateway/v1" "$PYTHON_STUBS" &&
-      { ! have_go || diff -ru "$generated/go/qgatewayv1" "$GO_STUBS"; } ||
+    diff -ru -x __pycache__ -x __init__.py -x service_config.json "$generated/python/qgateway/v1" "$PYTHON_STUBS" &&
+      diff -u "$generated/rest/service_config.json" "$PYTHON_STUBS/service_config.json" &&
+      diff -u "$generated/rest/service_config.json" "$GO_STUBS/service_config.json" &&
+      diff -u "$generated/rest/api.md" docs/api.md &&
+      { ! have_go || diff -ru -x service_config.json "$generated/go/qgatewayv1" "$GO_STUBS"; } ||
       fail 'The checked-in stubs are not those of protos/. Run: make protos'
     ;;
   *) fail 'usage: scripts/protos.sh generate|check' ;;

@@ -7,17 +7,39 @@ from datetime import datetime
 from enum import StrEnum
 
 
+class Scope(StrEnum):
+    """A group of calls that a caller may or may not make: `qgateway.v1.Scope`."""
+
+    SERVER_READ = "server.read"
+    BACKENDS_READ = "backends.read"
+    ACCOUNTS_READ = "accounts.read"
+    JOBS_READ = "jobs.read"
+    JOBS_WRITE = "jobs.write"
+    SESSIONS_READ = "sessions.read"
+    SESSIONS_WRITE = "sessions.write"
+    ADMIN = "admin"
+
+
 class Role(StrEnum):
-    """What a caller may do. Each role includes the ones before it."""
+    """What a caller may do. Each role grants what the ones before it grant."""
 
     VIEWER = "viewer"
     SUBMITTER = "submitter"
     OPERATOR = "operator"
 
-    def includes(self, other: Role) -> bool:
-        """Return whether this role may do what `other` may do."""
-        order = list(Role)
-        return order.index(self) >= order.index(other)
+    def grants(self, scope: Scope) -> bool:
+        """Return whether a caller with this role may make the calls of a scope."""
+        return scope in _GRANTED[self]
+
+    @classmethod
+    def least_for(cls, scope: Scope) -> Role:
+        """Return the role with the fewest rights that grants a scope."""
+        return next(role for role in cls if role.grants(scope))
+
+
+_READS = frozenset({Scope.SERVER_READ, Scope.BACKENDS_READ, Scope.ACCOUNTS_READ, Scope.JOBS_READ, Scope.SESSIONS_READ})
+_WRITES = frozenset({Scope.JOBS_WRITE, Scope.SESSIONS_WRITE})
+_GRANTED = {Role.VIEWER: _READS, Role.SUBMITTER: _READS | _WRITES, Role.OPERATOR: frozenset(Scope)}
 
 
 @dataclass(frozen=True, slots=True)

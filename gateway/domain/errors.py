@@ -98,6 +98,8 @@ class Reason(StrEnum):
     """A job was sent to the provider, and whether it was taken is not known yet."""
     BACKEND_NOT_OPERATIONAL = "BACKEND_NOT_OPERATIONAL"
     """The backend takes no jobs now."""
+    DEADLINE_EXCEEDED = "DEADLINE_EXCEEDED"
+    """The call took longer than a call without a deadline may take."""
     WORKER_CRASHED = "WORKER_CRASHED"
     """The process that worked on the program died."""
     TIME_LIMIT_EXCEEDED = "TIME_LIMIT_EXCEEDED"
@@ -250,6 +252,12 @@ class AccountRefused(Unavailable):
     """
 
     default_reason = Reason.CREDENTIALS_REFUSED
+
+
+class DeadlineExceeded(GatewayError):
+    """A call took longer than it may."""
+
+    default_reason = Reason.DEADLINE_EXCEEDED
 
 
 class SubmissionInDoubt(GatewayError):

@@ -18,8 +18,16 @@ import structlog
 from google.protobuf.message import DecodeError
 
 from gateway.domain.access import Caller, Role
-from gateway.domain.errors import GatewayError, Internal, InvalidArgument, PermissionDenied, Unimplemented
+from gateway.domain.errors import (
+    DeadlineExceeded,
+    GatewayError,
+    Internal,
+    InvalidArgument,
+    PermissionDenied,
+    Unimplemented,
+)
 from gateway.rpc.errors import to_code, to_trailers
+from gateway.rpc.method_rules import RULES
 
 _log = structlog.get_logger(__name__)
 
@@ -27,12 +35,6 @@ _caller: ContextVar[Caller] = ContextVar("caller")
 
 _OPEN_SERVICES = ("/grpc.health.v1.Health/", "/grpc.reflection.")
 """Services that need no credentials: load balancers and tools ask them before they have any."""
-
-_SUBMITTER = {"SubmitJob", "UploadProgram", "UpdateJob", "CancelJob", "DeleteJob"} | {
-    "CreateSession",
-    "CloseSession",
-    "CancelSession",
-}
 
 _Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
 _Context = grpc.aio.ServicerContext[Any, Any]
@@ -52,13 +54,6 @@ class Authenticator(Protocol):
 def current_caller() -> Caller:
     """Return the caller of the call that is being answered."""
     return _caller.get()
-
-
-def required_role(method: str) -> Role:
-    """Return the role that a call of an RPC needs; `method` is its full name, `/package.Service/Method`."""
-    if method.startswith("/qgateway.v1.AdminService/"):
-        return Role.OPERATOR
-    return Role.SUBMITTER if method.rpartition("/")[2] in _SUBMITTER else Role.VIEWER
 
 
 class _Unreadable:
@@ -90,38 +85,23 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         return handler
 
     def _wrap(self, method: str, handler: _Handler) -> _Handler:
-        role = required_role(method)
         behaviour = _behaviour(handler)
-        implemented = not behaviour.__func__.__module__.endswith("_pb2_grpc")
-
-        def admit(request: object, context: _Context) -> None:
-            caller = self._authenticator.authenticate(_authorization(context))
-            if not caller.role.includes(role):
-                raise PermissionDenied(
-                    f"This call needs the role {role}; {caller.name!r} has the role {caller.role}.",
-                    metadata={"needed": role, "role": caller.role},
-                )
-            if not implemented:
-                raise Unimplemented(
-                    f"This server does not have {method.rpartition('/')[2]} yet. The table in the README tells which "
-                    "calls it has.",
-                    metadata={"method": method},
-                )
-            if isinstance(request, _Unreadable):
-                raise InvalidArgument.field("request", "not a message of the type that this call takes")
-            _caller.set(replace(caller, peer=context.peer()) if role is not Role.VIEWER else caller)
+        gate = _Gate(method, self._authenticator, implemented=not behaviour.__func__.__module__.endswith("_pb2_grpc"))
 
         async def answer(request: object, context: _Context) -> object:
             try:
-                admit(request, context)
-                return await behaviour(request, context)
+                gate.admit(request, context)
+                deadline = gate.deadline(context)
+                if deadline is None:
+                    return await behaviour(request, context)
+                return await _within(deadline, behaviour(request, context))
             except Exception as error:
                 await _abort(method, error, context)
                 raise
 
         async def stream(request: object, context: _Context) -> AsyncIterator[object]:
             try:
-                admit(request, context)
+                gate.admit(request, context)
                 async for response in behaviour(request, context):
                     yield response
             except Exception as error:
@@ -141,6 +121,62 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
             request_deserializer=_tolerant(handler.request_deserializer),
             response_serializer=_sparing(handler.response_serializer),
         )
+
+
+class _Gate:
+    """Lets those calls of a method pass that its rules allow."""
+
+    def __init__(self, method: str, authenticator: Authenticator, *, implemented: bool) -> None:
+        self._method = method
+        self._authenticator = authenticator
+        self._implemented = implemented
+        self._rules = RULES[method]
+
+    def admit(self, request: object, context: _Context) -> None:
+        """Make the caller known to the servicer.
+
+        Raises:
+            Unauthenticated: Nobody knows who calls.
+            PermissionDenied: The caller may not make such calls.
+            Unimplemented: The server does not have the method.
+            InvalidArgument: The request cannot be decoded.
+        """
+        rules = self._rules
+        caller = self._authenticator.authenticate(_authorization(context))
+        if not caller.role.grants(rules.scope):
+            needed = Role.least_for(rules.scope)
+            raise PermissionDenied(
+                f"This call needs the role {needed}; {caller.name!r} has the role {caller.role}.",
+                metadata={"needed": needed, "role": caller.role, "scope": rules.scope},
+            )
+        if not self._implemented:
+            raise Unimplemented(
+                f"This server does not have {self._method.rpartition('/')[2]} yet. The table in the README tells which "
+                "calls it has.",
+                metadata={"method": self._method},
+            )
+        if isinstance(request, _Unreadable):
+            raise InvalidArgument.field("request", "not a message of the type that this call takes")
+        _caller.set(caller if rules.read_only else replace(caller, peer=context.peer()))
+
+    def deadline(self, context: _Context) -> float | None:
+        """Return how many seconds the server must see to itself that a call takes at most; None where gRPC does, or nobody."""
+        return self._rules.default_deadline if context.time_remaining() is None else None
+
+
+async def _within(seconds: float, answer: Awaitable[object]) -> object:
+    """Answer a call that has no deadline of its own within a time.
+
+    Raises:
+        DeadlineExceeded: That was not enough.
+    """
+    try:
+        async with asyncio.timeout(seconds):
+            return await answer
+    except TimeoutError:
+        raise DeadlineExceeded(
+            f"The call took longer than the {seconds:g} seconds that it has by default. Set a longer deadline, or try again."
+        ) from None
 
 
 def _behaviour(handler: _Handler) -> Any:

@@ -317,7 +317,7 @@ var File_qgateway_v1_account_service_proto protoreflect.FileDescriptor
 
 const file_qgateway_v1_account_service_proto_rawDesc = "" +
 	"\n" +
-	"!qgateway/v1/account_service.proto\x12\vqgateway.v1\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x19qgateway/v1/account.proto\"]\n" +
+	"!qgateway/v1/account_service.proto\x12\vqgateway.v1\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x19qgateway/v1/account.proto\x1a\x1eqgateway/v1/method_rules.proto\"]\n" +
 	"\x13ListAccountsRequest\x12!\n" +
 	"\tpage_size\x18\x01 \x01(\x05B\x04\xe2A\x01\x01R\bpageSize\x12#\n" +
 	"\n" +
@@ -338,10 +338,10 @@ const file_qgateway_v1_account_service_proto_rawDesc = "" +
 	"\fGROUP_BY_TAG\x10\x03\x12\x10\n" +
 	"\fGROUP_BY_DAY\x10\x04\">\n" +
 	"\x10GetUsageResponse\x12*\n" +
-	"\x06usages\x18\x01 \x03(\v2\x12.qgateway.v1.UsageR\x06usages2\xae\x01\n" +
-	"\x0eAccountService\x12S\n" +
-	"\fListAccounts\x12 .qgateway.v1.ListAccountsRequest\x1a!.qgateway.v1.ListAccountsResponse\x12G\n" +
-	"\bGetUsage\x12\x1c.qgateway.v1.GetUsageRequest\x1a\x1d.qgateway.v1.GetUsageResponseb\x06proto3"
+	"\x06usages\x18\x01 \x03(\v2\x12.qgateway.v1.UsageR\x06usages2\xca\x01\n" +
+	"\x0eAccountService\x12a\n" +
+	"\fListAccounts\x12 .qgateway.v1.ListAccountsRequest\x1a!.qgateway.v1.ListAccountsResponse\"\f\xea\xc7\x18\b\b\x03\x10\x01\x1a\x02\b<\x12U\n" +
+	"\bGetUsage\x12\x1c.qgateway.v1.GetUsageRequest\x1a\x1d.qgateway.v1.GetUsageResponse\"\f\xea\xc7\x18\b\b\x03\x10\x01\x1a\x02\b<b\x06proto3"
 
 var (
 	file_qgateway_v1_account_service_proto_rawDescOnce sync.Once
@@ -390,6 +390,7 @@ func file_qgateway_v1_account_service_proto_init() {
 		return
 	}
 	file_qgateway_v1_account_proto_init()
+	file_qgateway_v1_method_rules_proto_init()
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{

@@ -879,7 +879,7 @@ var File_qgateway_v1_admin_service_proto protoreflect.FileDescriptor
 
 const file_qgateway_v1_admin_service_proto_rawDesc = "" +
 	"\n" +
-	"\x1fqgateway/v1/admin_service.proto\x12\vqgateway.v1\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xa7\x03\n" +
+	"\x1fqgateway/v1/admin_service.proto\x12\vqgateway.v1\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1eqgateway/v1/method_rules.proto\"\xa7\x03\n" +
 	"\x06ApiKey\x12\x18\n" +
 	"\x04name\x18\x01 \x01(\tB\x04\xe2A\x01\bR\x04name\x12'\n" +
 	"\fdisplay_name\x18\x02 \x01(\tB\x04\xe2A\x01\x01R\vdisplayName\x12\x1c\n" +
@@ -947,13 +947,18 @@ const file_qgateway_v1_admin_service_proto_rawDesc = "" +
 	"\x10ROLE_UNSPECIFIED\x10\x00\x12\x0f\n" +
 	"\vROLE_VIEWER\x10\x01\x12\x12\n" +
 	"\x0eROLE_SUBMITTER\x10\x02\x12\x11\n" +
-	"\rROLE_OPERATOR\x10\x032\xcf\x03\n" +
-	"\fAdminService\x12S\n" +
-	"\fCreateApiKey\x12 .qgateway.v1.CreateApiKeyRequest\x1a!.qgateway.v1.CreateApiKeyResponse\x12P\n" +
-	"\vListApiKeys\x12\x1f.qgateway.v1.ListApiKeysRequest\x1a .qgateway.v1.ListApiKeysResponse\x12S\n" +
-	"\fRevokeApiKey\x12 .qgateway.v1.RevokeApiKeyRequest\x1a!.qgateway.v1.RevokeApiKeyResponse\x12b\n" +
-	"\x11ReloadCredentials\x12%.qgateway.v1.ReloadCredentialsRequest\x1a&.qgateway.v1.ReloadCredentialsResponse\x12_\n" +
-	"\x10ListAuditRecords\x12$.qgateway.v1.ListAuditRecordsRequest\x1a%.qgateway.v1.ListAuditRecordsResponseb\x06proto3"
+	"\rROLE_OPERATOR\x10\x032\x9f\x04\n" +
+	"\fAdminService\x12c\n" +
+	"\fCreateApiKey\x12 .qgateway.v1.CreateApiKeyRequest\x1a!.qgateway.v1.CreateApiKeyResponse\"\x0e\xea\xc7\x18\n" +
+	"\b\b\x10\x04\x1a\x02\b< \x01\x12`\n" +
+	"\vListApiKeys\x12\x1f.qgateway.v1.ListApiKeysRequest\x1a .qgateway.v1.ListApiKeysResponse\"\x0e\xea\xc7\x18\n" +
+	"\b\b\x10\x01\x1a\x02\b< \x01\x12c\n" +
+	"\fRevokeApiKey\x12 .qgateway.v1.RevokeApiKeyRequest\x1a!.qgateway.v1.RevokeApiKeyResponse\"\x0e\xea\xc7\x18\n" +
+	"\b\b\x10\x02\x1a\x02\b< \x01\x12r\n" +
+	"\x11ReloadCredentials\x12%.qgateway.v1.ReloadCredentialsRequest\x1a&.qgateway.v1.ReloadCredentialsResponse\"\x0e\xea\xc7\x18\n" +
+	"\b\b\x10\x02\x1a\x02\b< \x01\x12o\n" +
+	"\x10ListAuditRecords\x12$.qgateway.v1.ListAuditRecordsRequest\x1a%.qgateway.v1.ListAuditRecordsResponse\"\x0e\xea\xc7\x18\n" +
+	"\b\b\x10\x01\x1a\x02\b< \x01b\x06proto3"
 
 var (
 	file_qgateway_v1_admin_service_proto_rawDescOnce sync.Once
@@ -1023,6 +1028,7 @@ func file_qgateway_v1_admin_service_proto_init() {
 	if File_qgateway_v1_admin_service_proto != nil {
 		return
 	}
+	file_qgateway_v1_method_rules_proto_init()
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{

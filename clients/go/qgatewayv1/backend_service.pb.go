@@ -385,7 +385,7 @@ var File_qgateway_v1_backend_service_proto protoreflect.FileDescriptor
 
 const file_qgateway_v1_backend_service_proto_rawDesc = "" +
 	"\n" +
-	"!qgateway/v1/backend_service.proto\x12\vqgateway.v1\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x19qgateway/v1/backend.proto\"\x8e\x02\n" +
+	"!qgateway/v1/backend_service.proto\x12\vqgateway.v1\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x19qgateway/v1/backend.proto\x1a\x1eqgateway/v1/method_rules.proto\"\x8e\x02\n" +
 	"\x13ListBackendsRequest\x12\x1e\n" +
 	"\aaccount\x18\x01 \x01(\tB\x04\xe2A\x01\x01R\aaccount\x12*\n" +
 	"\x0emin_num_qubits\x18\x02 \x01(\x05B\x04\xe2A\x01\x01R\fminNumQubits\x12/\n" +
@@ -409,12 +409,12 @@ const file_qgateway_v1_backend_service_proto_rawDesc = "" +
 	"\x1cGetBackendPropertiesResponse\x12>\n" +
 	"\n" +
 	"properties\x18\x01 \x01(\v2\x1e.qgateway.v1.BackendPropertiesR\n" +
-	"properties2\xa1\x02\n" +
-	"\x0eBackendService\x12S\n" +
-	"\fListBackends\x12 .qgateway.v1.ListBackendsRequest\x1a!.qgateway.v1.ListBackendsResponse\x12M\n" +
+	"properties2\xcb\x02\n" +
+	"\x0eBackendService\x12a\n" +
+	"\fListBackends\x12 .qgateway.v1.ListBackendsRequest\x1a!.qgateway.v1.ListBackendsResponse\"\f\xea\xc7\x18\b\b\x02\x10\x01\x1a\x02\b<\x12[\n" +
 	"\n" +
-	"GetBackend\x12\x1e.qgateway.v1.GetBackendRequest\x1a\x1f.qgateway.v1.GetBackendResponse\x12k\n" +
-	"\x14GetBackendProperties\x12(.qgateway.v1.GetBackendPropertiesRequest\x1a).qgateway.v1.GetBackendPropertiesResponseb\x06proto3"
+	"GetBackend\x12\x1e.qgateway.v1.GetBackendRequest\x1a\x1f.qgateway.v1.GetBackendResponse\"\f\xea\xc7\x18\b\b\x02\x10\x01\x1a\x02\b<\x12y\n" +
+	"\x14GetBackendProperties\x12(.qgateway.v1.GetBackendPropertiesRequest\x1a).qgateway.v1.GetBackendPropertiesResponse\"\f\xea\xc7\x18\b\b\x02\x10\x01\x1a\x02\b<b\x06proto3"
 
 var (
 	file_qgateway_v1_backend_service_proto_rawDescOnce sync.Once
@@ -467,6 +467,7 @@ func file_qgateway_v1_backend_service_proto_init() {
 		return
 	}
 	file_qgateway_v1_backend_proto_init()
+	file_qgateway_v1_method_rules_proto_init()
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{

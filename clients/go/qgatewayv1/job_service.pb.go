@@ -2158,7 +2158,7 @@ var File_qgateway_v1_job_service_proto protoreflect.FileDescriptor
 
 const file_qgateway_v1_job_service_proto_rawDesc = "" +
 	"\n" +
-	"\x1dqgateway/v1/job_service.proto\x12\vqgateway.v1\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1egoogle/protobuf/duration.proto\x1a google/protobuf/field_mask.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x19qgateway/v1/backend.proto\x1a\x15qgateway/v1/job.proto\x1a\x19qgateway/v1/program.proto\x1a\x18qgateway/v1/result.proto\"\x99\x04\n" +
+	"\x1dqgateway/v1/job_service.proto\x12\vqgateway.v1\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1egoogle/protobuf/duration.proto\x1a google/protobuf/field_mask.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x19qgateway/v1/backend.proto\x1a\x15qgateway/v1/job.proto\x1a\x1eqgateway/v1/method_rules.proto\x1a\x19qgateway/v1/program.proto\x1a\x18qgateway/v1/result.proto\"\x99\x04\n" +
 	"\x10SubmitJobRequest\x120\n" +
 	"\aprogram\x18\x01 \x01(\v2\x14.qgateway.v1.ProgramH\x00R\aprogram\x12'\n" +
 	"\x0eprogram_sha256\x18\x02 \x01(\fH\x00R\rprogramSha256\x12\x1e\n" +
@@ -2299,27 +2299,30 @@ const file_qgateway_v1_job_service_proto_rawDesc = "" +
 	"\vOnCompacted\x12\x1c\n" +
 	"\x18ON_COMPACTED_UNSPECIFIED\x10\x00\x12\x16\n" +
 	"\x12ON_COMPACTED_ERROR\x10\x01\x12\x19\n" +
-	"\x15ON_COMPACTED_SNAPSHOT\x10\x022\xd4\n" +
+	"\x15ON_COMPACTED_SNAPSHOT\x10\x022\xac\f\n" +
 	"\n" +
+	"JobService\x12[\n" +
+	"\tSubmitJob\x12\x1d.qgateway.v1.SubmitJobRequest\x1a\x1e.qgateway.v1.SubmitJobResponse\"\x0f\xea\xc7\x18\v\b\x05\x10\x03\x1a\x03\b\x96\x01 \x01\x12d\n" +
+	"\rUploadProgram\x12!.qgateway.v1.UploadProgramRequest\x1a\".qgateway.v1.UploadProgramResponse\"\n" +
+	"\xea\xc7\x18\x06\b\x05\x10\x02 \x01(\x01\x12O\n" +
+	"\x06GetJob\x12\x1a.qgateway.v1.GetJobRequest\x1a\x1b.qgateway.v1.GetJobResponse\"\f\xea\xc7\x18\b\b\x04\x10\x01\x1a\x02\b\x1e\x12U\n" +
+	"\bListJobs\x12\x1c.qgateway.v1.ListJobsRequest\x1a\x1d.qgateway.v1.ListJobsResponse\"\f\xea\xc7\x18\b\b\x04\x10\x01\x1a\x02\b<\x12Z\n" +
+	"\tUpdateJob\x12\x1d.qgateway.v1.UpdateJobRequest\x1a\x1e.qgateway.v1.UpdateJobResponse\"\x0e\xea\xc7\x18\n" +
+	"\b\x05\x10\x02\x1a\x02\b< \x01\x12Z\n" +
+	"\tCancelJob\x12\x1d.qgateway.v1.CancelJobRequest\x1a\x1e.qgateway.v1.CancelJobResponse\"\x0e\xea\xc7\x18\n" +
+	"\b\x05\x10\x02\x1a\x02\b< \x01\x12Z\n" +
+	"\tDeleteJob\x12\x1d.qgateway.v1.DeleteJobRequest\x1a\x1e.qgateway.v1.DeleteJobResponse\"\x0e\xea\xc7\x18\n" +
+	"\b\x05\x10\x04\x1a\x02\b< \x01\x12S\n" +
+	"\bWatchJob\x12\x1c.qgateway.v1.WatchJobRequest\x1a\x1d.qgateway.v1.WatchJobResponse\"\b\xea\xc7\x18\x04\b\x04\x10\x010\x01\x12V\n" +
+	"\tWatchJobs\x12\x1d.qgateway.v1.WatchJobsRequest\x1a\x1e.qgateway.v1.WatchJobsResponse\"\b\xea\xc7\x18\x04\b\x04\x10\x010\x01\x12d\n" +
+	"\rListJobEvents\x12!.qgateway.v1.ListJobEventsRequest\x1a\".qgateway.v1.ListJobEventsResponse\"\f\xea\xc7\x18\b\b\x04\x10\x01\x1a\x02\b<\x12a\n" +
+	"\fGetJobResult\x12 .qgateway.v1.GetJobResultRequest\x1a!.qgateway.v1.GetJobResultResponse\"\f\xea\xc7\x18\b\b\x04\x10\x01\x1a\x02\b<\x12n\n" +
+	"\x11DownloadJobResult\x12%.qgateway.v1.DownloadJobResultRequest\x1a&.qgateway.v1.DownloadJobResultResponse\"\b\xea\xc7\x18\x04\b\x04\x10\x010\x01\x12q\n" +
+	"\x12DownloadJobProgram\x12&.qgateway.v1.DownloadJobProgramRequest\x1a'.qgateway.v1.DownloadJobProgramResponse\"\b\xea\xc7\x18\x04\b\x04\x10\x010\x01\x12[\n" +
 	"\n" +
-	"JobService\x12J\n" +
-	"\tSubmitJob\x12\x1d.qgateway.v1.SubmitJobRequest\x1a\x1e.qgateway.v1.SubmitJobResponse\x12X\n" +
-	"\rUploadProgram\x12!.qgateway.v1.UploadProgramRequest\x1a\".qgateway.v1.UploadProgramResponse(\x01\x12A\n" +
-	"\x06GetJob\x12\x1a.qgateway.v1.GetJobRequest\x1a\x1b.qgateway.v1.GetJobResponse\x12G\n" +
-	"\bListJobs\x12\x1c.qgateway.v1.ListJobsRequest\x1a\x1d.qgateway.v1.ListJobsResponse\x12J\n" +
-	"\tUpdateJob\x12\x1d.qgateway.v1.UpdateJobRequest\x1a\x1e.qgateway.v1.UpdateJobResponse\x12J\n" +
-	"\tCancelJob\x12\x1d.qgateway.v1.CancelJobRequest\x1a\x1e.qgateway.v1.CancelJobResponse\x12J\n" +
-	"\tDeleteJob\x12\x1d.qgateway.v1.DeleteJobRequest\x1a\x1e.qgateway.v1.DeleteJobResponse\x12I\n" +
-	"\bWatchJob\x12\x1c.qgateway.v1.WatchJobRequest\x1a\x1d.qgateway.v1.WatchJobResponse0\x01\x12L\n" +
-	"\tWatchJobs\x12\x1d.qgateway.v1.WatchJobsRequest\x1a\x1e.qgateway.v1.WatchJobsResponse0\x01\x12V\n" +
-	"\rListJobEvents\x12!.qgateway.v1.ListJobEventsRequest\x1a\".qgateway.v1.ListJobEventsResponse\x12S\n" +
-	"\fGetJobResult\x12 .qgateway.v1.GetJobResultRequest\x1a!.qgateway.v1.GetJobResultResponse\x12d\n" +
-	"\x11DownloadJobResult\x12%.qgateway.v1.DownloadJobResultRequest\x1a&.qgateway.v1.DownloadJobResultResponse0\x01\x12g\n" +
-	"\x12DownloadJobProgram\x12&.qgateway.v1.DownloadJobProgramRequest\x1a'.qgateway.v1.DownloadJobProgramResponse0\x01\x12M\n" +
-	"\n" +
-	"GetJobLogs\x12\x1e.qgateway.v1.GetJobLogsRequest\x1a\x1f.qgateway.v1.GetJobLogsResponse\x12V\n" +
-	"\rGetJobMetrics\x12!.qgateway.v1.GetJobMetricsRequest\x1a\".qgateway.v1.GetJobMetricsResponse\x12t\n" +
-	"\x17GetJobBackendProperties\x12+.qgateway.v1.GetJobBackendPropertiesRequest\x1a,.qgateway.v1.GetJobBackendPropertiesResponseb\x06proto3"
+	"GetJobLogs\x12\x1e.qgateway.v1.GetJobLogsRequest\x1a\x1f.qgateway.v1.GetJobLogsResponse\"\f\xea\xc7\x18\b\b\x04\x10\x01\x1a\x02\b<\x12d\n" +
+	"\rGetJobMetrics\x12!.qgateway.v1.GetJobMetricsRequest\x1a\".qgateway.v1.GetJobMetricsResponse\"\f\xea\xc7\x18\b\b\x04\x10\x01\x1a\x02\b<\x12\x82\x01\n" +
+	"\x17GetJobBackendProperties\x12+.qgateway.v1.GetJobBackendPropertiesRequest\x1a,.qgateway.v1.GetJobBackendPropertiesResponse\"\f\xea\xc7\x18\b\b\x04\x10\x01\x1a\x02\b<b\x06proto3"
 
 var (
 	file_qgateway_v1_job_service_proto_rawDescOnce sync.Once
@@ -2467,6 +2470,7 @@ func file_qgateway_v1_job_service_proto_init() {
 	}
 	file_qgateway_v1_backend_proto_init()
 	file_qgateway_v1_job_proto_init()
+	file_qgateway_v1_method_rules_proto_init()
 	file_qgateway_v1_program_proto_init()
 	file_qgateway_v1_result_proto_init()
 	file_qgateway_v1_job_service_proto_msgTypes[0].OneofWrappers = []any{

@@ -236,7 +236,7 @@ var File_qgateway_v1_server_service_proto protoreflect.FileDescriptor
 
 const file_qgateway_v1_server_service_proto_rawDesc = "" +
 	"\n" +
-	" qgateway/v1/server_service.proto\x12\vqgateway.v1\x1a\x1egoogle/protobuf/duration.proto\"\x16\n" +
+	" qgateway/v1/server_service.proto\x12\vqgateway.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1eqgateway/v1/method_rules.proto\"\x16\n" +
 	"\x14GetServerInfoRequest\"D\n" +
 	"\x15GetServerInfoResponse\x12+\n" +
 	"\x04info\x18\x01 \x01(\v2\x17.qgateway.v1.ServerInfoR\x04info\"\xcb\x03\n" +
@@ -252,9 +252,9 @@ const file_qgateway_v1_server_service_proto_rawDesc = "" +
 	"\x0fmax_name_length\x18\b \x01(\x05R\rmaxNameLength\x12D\n" +
 	"\x10result_retention\x18\t \x01(\v2\x19.google.protobuf.DurationR\x0fresultRetention\x12*\n" +
 	"\x11max_program_bytes\x18\n" +
-	" \x01(\x03R\x0fmaxProgramBytes2g\n" +
-	"\rServerService\x12V\n" +
-	"\rGetServerInfo\x12!.qgateway.v1.GetServerInfoRequest\x1a\".qgateway.v1.GetServerInfoResponseb\x06proto3"
+	" \x01(\x03R\x0fmaxProgramBytes2u\n" +
+	"\rServerService\x12d\n" +
+	"\rGetServerInfo\x12!.qgateway.v1.GetServerInfoRequest\x1a\".qgateway.v1.GetServerInfoResponse\"\f\xea\xc7\x18\b\b\x01\x10\x01\x1a\x02\b\x1eb\x06proto3"
 
 var (
 	file_qgateway_v1_server_service_proto_rawDescOnce sync.Once
@@ -293,6 +293,7 @@ func file_qgateway_v1_server_service_proto_init() {
 	if File_qgateway_v1_server_service_proto != nil {
 		return
 	}
+	file_qgateway_v1_method_rules_proto_init()
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{

@@ -531,7 +531,7 @@ var File_qgateway_v1_session_service_proto protoreflect.FileDescriptor
 
 const file_qgateway_v1_session_service_proto_rawDesc = "" +
 	"\n" +
-	"!qgateway/v1/session_service.proto\x12\vqgateway.v1\x1a\x1fgoogle/api/field_behavior.proto\x1a\x19qgateway/v1/session.proto\"\x91\x01\n" +
+	"!qgateway/v1/session_service.proto\x12\vqgateway.v1\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1eqgateway/v1/method_rules.proto\x1a\x19qgateway/v1/session.proto\"\x91\x01\n" +
 	"\x14CreateSessionRequest\x124\n" +
 	"\asession\x18\x01 \x01(\v2\x14.qgateway.v1.SessionB\x04\xe2A\x01\x02R\asession\x12\x1e\n" +
 	"\aaccount\x18\x02 \x01(\tB\x04\xe2A\x01\x01R\aaccount\x12#\n" +
@@ -558,14 +558,17 @@ const file_qgateway_v1_session_service_proto_rawDesc = "" +
 	"\x14CancelSessionRequest\x12\x18\n" +
 	"\x04name\x18\x01 \x01(\tB\x04\xe2A\x01\x02R\x04name\"G\n" +
 	"\x15CancelSessionResponse\x12.\n" +
-	"\asession\x18\x01 \x01(\v2\x14.qgateway.v1.SessionR\asession2\xb9\x03\n" +
-	"\x0eSessionService\x12V\n" +
-	"\rCreateSession\x12!.qgateway.v1.CreateSessionRequest\x1a\".qgateway.v1.CreateSessionResponse\x12M\n" +
+	"\asession\x18\x01 \x01(\v2\x14.qgateway.v1.SessionR\asession2\x85\x04\n" +
+	"\x0eSessionService\x12f\n" +
+	"\rCreateSession\x12!.qgateway.v1.CreateSessionRequest\x1a\".qgateway.v1.CreateSessionResponse\"\x0e\xea\xc7\x18\n" +
+	"\b\a\x10\x03\x1a\x02\b< \x01\x12[\n" +
 	"\n" +
-	"GetSession\x12\x1e.qgateway.v1.GetSessionRequest\x1a\x1f.qgateway.v1.GetSessionResponse\x12S\n" +
-	"\fListSessions\x12 .qgateway.v1.ListSessionsRequest\x1a!.qgateway.v1.ListSessionsResponse\x12S\n" +
-	"\fCloseSession\x12 .qgateway.v1.CloseSessionRequest\x1a!.qgateway.v1.CloseSessionResponse\x12V\n" +
-	"\rCancelSession\x12!.qgateway.v1.CancelSessionRequest\x1a\".qgateway.v1.CancelSessionResponseb\x06proto3"
+	"GetSession\x12\x1e.qgateway.v1.GetSessionRequest\x1a\x1f.qgateway.v1.GetSessionResponse\"\f\xea\xc7\x18\b\b\x06\x10\x01\x1a\x02\b<\x12a\n" +
+	"\fListSessions\x12 .qgateway.v1.ListSessionsRequest\x1a!.qgateway.v1.ListSessionsResponse\"\f\xea\xc7\x18\b\b\x06\x10\x01\x1a\x02\b<\x12c\n" +
+	"\fCloseSession\x12 .qgateway.v1.CloseSessionRequest\x1a!.qgateway.v1.CloseSessionResponse\"\x0e\xea\xc7\x18\n" +
+	"\b\a\x10\x04\x1a\x02\b< \x01\x12f\n" +
+	"\rCancelSession\x12!.qgateway.v1.CancelSessionRequest\x1a\".qgateway.v1.CancelSessionResponse\"\x0e\xea\xc7\x18\n" +
+	"\b\a\x10\x04\x1a\x02\b< \x01b\x06proto3"
 
 var (
 	file_qgateway_v1_session_service_proto_rawDescOnce sync.Once
@@ -622,6 +625,7 @@ func file_qgateway_v1_session_service_proto_init() {
 	if File_qgateway_v1_session_service_proto != nil {
 		return
 	}
+	file_qgateway_v1_method_rules_proto_init()
 	file_qgateway_v1_session_proto_init()
 	type x struct{}
 	out := protoimpl.TypeBuilder{

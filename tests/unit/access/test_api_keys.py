@@ -1,7 +1,7 @@
 import pytest
 
 from gateway.access.api_keys import KEY_PREFIX, ApiKey, ApiKeyAuthenticator, hash_api_key, new_api_key
-from gateway.domain.access import Role
+from gateway.domain.access import Role, Scope
 from gateway.domain.errors import Reason, Unauthenticated
 
 
@@ -36,7 +36,8 @@ def test_a_wrong_key_is_refused_and_not_repeated() -> None:
     assert wrong not in str(caught.value)
 
 
-def test_each_role_includes_the_ones_before_it() -> None:
-    assert Role.OPERATOR.includes(Role.SUBMITTER)
-    assert Role.SUBMITTER.includes(Role.VIEWER)
-    assert not Role.VIEWER.includes(Role.SUBMITTER)
+def test_each_role_grants_what_the_ones_before_it_grant() -> None:
+    assert {scope for scope in Scope if Role.OPERATOR.grants(scope)} == set(Scope)
+    assert {scope for scope in Scope if Role.SUBMITTER.grants(scope)} == set(Scope) - {Scope.ADMIN}
+    assert {scope for scope in Scope if Role.VIEWER.grants(scope)} == {s for s in Scope if s.endswith(".read")}
+    assert Role.least_for(Scope.JOBS_WRITE) is Role.SUBMITTER

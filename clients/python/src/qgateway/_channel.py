@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from functools import cache
 from importlib.metadata import version
+from importlib.resources import files
 from typing import Any
 
 import grpc
@@ -17,48 +18,17 @@ MAX_RECEIVE_BYTES = 64 * 1024 * 1024
 _READING_A_PROGRAM = 90.0
 """Seconds more that a submit is given: the server reads and checks the program before it answers."""
 
-_JOBS = "qgateway.v1.JobService"
-
-# Calls that may be sent again when the answer was lost. Beside the reads:
-#   SubmitJob, CreateSession  the request id makes the second call return what the first made (`stamp_request_id`);
-#   CancelJob                 the second call finds the job cancelled: at worst it answers JOB_FINAL;
-#   UpdateJob                 sets whole values. With an etag the second call can be ABORTED after the first had
-#                             succeeded: who reads again, as ETAG_MISMATCH advises, finds the own change.
-# Not: DeleteJob (a repeat is NOT_FOUND), key administration, closing and cancelling sessions. gRPC by itself repeats
-# every call that never reached the server.
-_RETRY_SAFE = {
-    _JOBS: (
-        "SubmitJob",
-        "GetJob",
-        "ListJobs",
-        "UpdateJob",
-        "CancelJob",
-        "ListJobEvents",
-        "GetJobResult",
-        "GetJobLogs",
-        "GetJobMetrics",
-        "GetJobBackendProperties",
-    ),
-    "qgateway.v1.BackendService": ("ListBackends", "GetBackend", "GetBackendProperties"),
-    "qgateway.v1.SessionService": ("CreateSession", "GetSession", "ListSessions"),
-    "qgateway.v1.AccountService": ("ListAccounts", "GetUsage"),
-    "qgateway.v1.AdminService": ("ListApiKeys", "ListAuditRecords"),
-    "qgateway.v1.ServerService": ("GetServerInfo",),
-}
-
 
 @cache
 def service_config() -> str:
-    """Return the gRPC service config: up to five attempts in three seconds, on UNAVAILABLE, of retry-safe calls."""
-    names = [{"service": service, "method": method} for service, methods in _RETRY_SAFE.items() for method in methods]
-    policy = {
-        "maxAttempts": 5,
-        "initialBackoff": "0.2s",
-        "maxBackoff": "5s",
-        "backoffMultiplier": 2,
-        "retryableStatusCodes": ["UNAVAILABLE"],
-    }
-    return json.dumps({"methodConfig": [{"name": names, "retryPolicy": policy}]})
+    """Return the gRPC service config that is made from the contract, without its deadlines.
+
+    gRPC would take them for the longest that a caller may choose; this client sets a deadline for every call by itself.
+    """
+    config = json.loads(files("qgateway.v1").joinpath("service_config.json").read_text())
+    for method_config in config["methodConfig"]:
+        method_config.pop("timeout", None)
+    return json.dumps(config)
 
 
 def channel_options(settings: ConnectionSettings) -> list[tuple[str, Any]]:

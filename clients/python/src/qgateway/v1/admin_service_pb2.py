@@ -24,9 +24,10 @@ _sym_db = _symbol_database.Default()
 
 from google.api import field_behavior_pb2 as google_dot_api_dot_field__behavior__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
+from qgateway.v1 import method_rules_pb2 as qgateway_dot_v1_dot_method__rules__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1fqgateway/v1/admin_service.proto\x12\x0bqgateway.v1\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xd4\x02\n\x06\x41piKey\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x08\x12\x1a\n\x0c\x64isplay_name\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\x12\x14\n\x06tenant\x18\x03 \x01(\tB\x04\xe2\x41\x01\x02\x12&\n\x05roles\x18\x04 \x03(\x0e\x32\x11.qgateway.v1.RoleB\x04\xe2\x41\x01\x02\x12\x35\n\x0b\x63reate_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x35\n\x0b\x65xpire_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x01\x12\x37\n\rlast_use_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x35\n\x0brevoke_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\"A\n\x13\x43reateApiKeyRequest\x12*\n\x07\x61pi_key\x18\x01 \x01(\x0b\x32\x13.qgateway.v1.ApiKeyB\x04\xe2\x41\x01\x02\"L\n\x14\x43reateApiKeyResponse\x12$\n\x07\x61pi_key\x18\x01 \x01(\x0b\x32\x13.qgateway.v1.ApiKey\x12\x0e\n\x06secret\x18\x02 \x01(\t\"]\n\x12ListApiKeysRequest\x12\x14\n\x06tenant\x18\x01 \x01(\tB\x04\xe2\x41\x01\x01\x12\x17\n\tpage_size\x18\x02 \x01(\x05\x42\x04\xe2\x41\x01\x01\x12\x18\n\npage_token\x18\x03 \x01(\tB\x04\xe2\x41\x01\x01\"U\n\x13ListApiKeysResponse\x12%\n\x08\x61pi_keys\x18\x01 \x03(\x0b\x32\x13.qgateway.v1.ApiKey\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\")\n\x13RevokeApiKeyRequest\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\"<\n\x14RevokeApiKeyResponse\x12$\n\x07\x61pi_key\x18\x01 \x01(\x0b\x32\x13.qgateway.v1.ApiKey\"1\n\x18ReloadCredentialsRequest\x12\x15\n\x07\x61\x63\x63ount\x18\x01 \x01(\tB\x04\xe2\x41\x01\x01\"\xc4\x01\n\x19ReloadCredentialsResponse\x12\x18\n\x10\x63hanged_accounts\x18\x01 \x03(\t\x12U\n\x10refused_accounts\x18\x02 \x03(\x0b\x32;.qgateway.v1.ReloadCredentialsResponse.RefusedAccountsEntry\x1a\x36\n\x14RefusedAccountsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\xdf\x01\n\x17ListAuditRecordsRequest\x12\x14\n\x06tenant\x18\x01 \x01(\tB\x04\xe2\x41\x01\x01\x12\x11\n\x03job\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\x12\x34\n\nstart_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x01\x12\x32\n\x08\x65nd_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x01\x12\x17\n\tpage_size\x18\x05 \x01(\x05\x42\x04\xe2\x41\x01\x01\x12\x18\n\npage_token\x18\x06 \x01(\tB\x04\xe2\x41\x01\x01\"^\n\x18ListAuditRecordsResponse\x12)\n\x07records\x18\x01 \x03(\x0b\x32\x18.qgateway.v1.AuditRecord\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\xd3\x01\n\x0b\x41uditRecord\x12\x10\n\x08sequence\x18\x01 \x01(\x03\x12/\n\x0brecord_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0e\n\x06\x63\x61ller\x18\x03 \x01(\t\x12\x0e\n\x06tenant\x18\x04 \x01(\t\x12\x0c\n\x04peer\x18\x05 \x01(\t\x12\x0e\n\x06\x61\x63tion\x18\x06 \x01(\t\x12\x10\n\x08resource\x18\x07 \x01(\t\x12\x0f\n\x07outcome\x18\x08 \x01(\t\x12\x12\n\nrequest_id\x18\t \x01(\t\x12\x0c\n\x04hash\x18\n \x01(\x0c*T\n\x04Role\x12\x14\n\x10ROLE_UNSPECIFIED\x10\x00\x12\x0f\n\x0bROLE_VIEWER\x10\x01\x12\x12\n\x0eROLE_SUBMITTER\x10\x02\x12\x11\n\rROLE_OPERATOR\x10\x03\x32\xcf\x03\n\x0c\x41\x64minService\x12S\n\x0c\x43reateApiKey\x12 .qgateway.v1.CreateApiKeyRequest\x1a!.qgateway.v1.CreateApiKeyResponse\x12P\n\x0bListApiKeys\x12\x1f.qgateway.v1.ListApiKeysRequest\x1a .qgateway.v1.ListApiKeysResponse\x12S\n\x0cRevokeApiKey\x12 .qgateway.v1.RevokeApiKeyRequest\x1a!.qgateway.v1.RevokeApiKeyResponse\x12\x62\n\x11ReloadCredentials\x12%.qgateway.v1.ReloadCredentialsRequest\x1a&.qgateway.v1.ReloadCredentialsResponse\x12_\n\x10ListAuditRecords\x12$.qgateway.v1.ListAuditRecordsRequest\x1a%.qgateway.v1.ListAuditRecordsResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1fqgateway/v1/admin_service.proto\x12\x0bqgateway.v1\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1eqgateway/v1/method_rules.proto\"\xd4\x02\n\x06\x41piKey\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x08\x12\x1a\n\x0c\x64isplay_name\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\x12\x14\n\x06tenant\x18\x03 \x01(\tB\x04\xe2\x41\x01\x02\x12&\n\x05roles\x18\x04 \x03(\x0e\x32\x11.qgateway.v1.RoleB\x04\xe2\x41\x01\x02\x12\x35\n\x0b\x63reate_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x35\n\x0b\x65xpire_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x01\x12\x37\n\rlast_use_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x35\n\x0brevoke_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\"A\n\x13\x43reateApiKeyRequest\x12*\n\x07\x61pi_key\x18\x01 \x01(\x0b\x32\x13.qgateway.v1.ApiKeyB\x04\xe2\x41\x01\x02\"L\n\x14\x43reateApiKeyResponse\x12$\n\x07\x61pi_key\x18\x01 \x01(\x0b\x32\x13.qgateway.v1.ApiKey\x12\x0e\n\x06secret\x18\x02 \x01(\t\"]\n\x12ListApiKeysRequest\x12\x14\n\x06tenant\x18\x01 \x01(\tB\x04\xe2\x41\x01\x01\x12\x17\n\tpage_size\x18\x02 \x01(\x05\x42\x04\xe2\x41\x01\x01\x12\x18\n\npage_token\x18\x03 \x01(\tB\x04\xe2\x41\x01\x01\"U\n\x13ListApiKeysResponse\x12%\n\x08\x61pi_keys\x18\x01 \x03(\x0b\x32\x13.qgateway.v1.ApiKey\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\")\n\x13RevokeApiKeyRequest\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\"<\n\x14RevokeApiKeyResponse\x12$\n\x07\x61pi_key\x18\x01 \x01(\x0b\x32\x13.qgateway.v1.ApiKey\"1\n\x18ReloadCredentialsRequest\x12\x15\n\x07\x61\x63\x63ount\x18\x01 \x01(\tB\x04\xe2\x41\x01\x01\"\xc4\x01\n\x19ReloadCredentialsResponse\x12\x18\n\x10\x63hanged_accounts\x18\x01 \x03(\t\x12U\n\x10refused_accounts\x18\x02 \x03(\x0b\x32;.qgateway.v1.ReloadCredentialsResponse.RefusedAccountsEntry\x1a\x36\n\x14RefusedAccountsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\xdf\x01\n\x17ListAuditRecordsRequest\x12\x14\n\x06tenant\x18\x01 \x01(\tB\x04\xe2\x41\x01\x01\x12\x11\n\x03job\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\x12\x34\n\nstart_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x01\x12\x32\n\x08\x65nd_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x01\x12\x17\n\tpage_size\x18\x05 \x01(\x05\x42\x04\xe2\x41\x01\x01\x12\x18\n\npage_token\x18\x06 \x01(\tB\x04\xe2\x41\x01\x01\"^\n\x18ListAuditRecordsResponse\x12)\n\x07records\x18\x01 \x03(\x0b\x32\x18.qgateway.v1.AuditRecord\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\xd3\x01\n\x0b\x41uditRecord\x12\x10\n\x08sequence\x18\x01 \x01(\x03\x12/\n\x0brecord_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0e\n\x06\x63\x61ller\x18\x03 \x01(\t\x12\x0e\n\x06tenant\x18\x04 \x01(\t\x12\x0c\n\x04peer\x18\x05 \x01(\t\x12\x0e\n\x06\x61\x63tion\x18\x06 \x01(\t\x12\x10\n\x08resource\x18\x07 \x01(\t\x12\x0f\n\x07outcome\x18\x08 \x01(\t\x12\x12\n\nrequest_id\x18\t \x01(\t\x12\x0c\n\x04hash\x18\n \x01(\x0c*T\n\x04Role\x12\x14\n\x10ROLE_UNSPECIFIED\x10\x00\x12\x0f\n\x0bROLE_VIEWER\x10\x01\x12\x12\n\x0eROLE_SUBMITTER\x10\x02\x12\x11\n\rROLE_OPERATOR\x10\x03\x32\x9f\x04\n\x0c\x41\x64minService\x12\x63\n\x0c\x43reateApiKey\x12 .qgateway.v1.CreateApiKeyRequest\x1a!.qgateway.v1.CreateApiKeyResponse\"\x0e\xea\xc7\x18\n\x08\x08\x10\x04\x1a\x02\x08< \x01\x12`\n\x0bListApiKeys\x12\x1f.qgateway.v1.ListApiKeysRequest\x1a .qgateway.v1.ListApiKeysResponse\"\x0e\xea\xc7\x18\n\x08\x08\x10\x01\x1a\x02\x08< \x01\x12\x63\n\x0cRevokeApiKey\x12 .qgateway.v1.RevokeApiKeyRequest\x1a!.qgateway.v1.RevokeApiKeyResponse\"\x0e\xea\xc7\x18\n\x08\x08\x10\x02\x1a\x02\x08< \x01\x12r\n\x11ReloadCredentials\x12%.qgateway.v1.ReloadCredentialsRequest\x1a&.qgateway.v1.ReloadCredentialsResponse\"\x0e\xea\xc7\x18\n\x08\x08\x10\x02\x1a\x02\x08< \x01\x12o\n\x10ListAuditRecords\x12$.qgateway.v1.ListAuditRecordsRequest\x1a%.qgateway.v1.ListAuditRecordsResponse\"\x0e\xea\xc7\x18\n\x08\x08\x10\x01\x1a\x02\x08< \x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -75,34 +76,44 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_LISTAUDITRECORDSREQUEST'].fields_by_name['page_size']._serialized_options = b'\342A\001\001'
   _globals['_LISTAUDITRECORDSREQUEST'].fields_by_name['page_token']._loaded_options = None
   _globals['_LISTAUDITRECORDSREQUEST'].fields_by_name['page_token']._serialized_options = b'\342A\001\001'
-  _globals['_ROLE']._serialized_start=1675
-  _globals['_ROLE']._serialized_end=1759
-  _globals['_APIKEY']._serialized_start=115
-  _globals['_APIKEY']._serialized_end=455
-  _globals['_CREATEAPIKEYREQUEST']._serialized_start=457
-  _globals['_CREATEAPIKEYREQUEST']._serialized_end=522
-  _globals['_CREATEAPIKEYRESPONSE']._serialized_start=524
-  _globals['_CREATEAPIKEYRESPONSE']._serialized_end=600
-  _globals['_LISTAPIKEYSREQUEST']._serialized_start=602
-  _globals['_LISTAPIKEYSREQUEST']._serialized_end=695
-  _globals['_LISTAPIKEYSRESPONSE']._serialized_start=697
-  _globals['_LISTAPIKEYSRESPONSE']._serialized_end=782
-  _globals['_REVOKEAPIKEYREQUEST']._serialized_start=784
-  _globals['_REVOKEAPIKEYREQUEST']._serialized_end=825
-  _globals['_REVOKEAPIKEYRESPONSE']._serialized_start=827
-  _globals['_REVOKEAPIKEYRESPONSE']._serialized_end=887
-  _globals['_RELOADCREDENTIALSREQUEST']._serialized_start=889
-  _globals['_RELOADCREDENTIALSREQUEST']._serialized_end=938
-  _globals['_RELOADCREDENTIALSRESPONSE']._serialized_start=941
-  _globals['_RELOADCREDENTIALSRESPONSE']._serialized_end=1137
-  _globals['_RELOADCREDENTIALSRESPONSE_REFUSEDACCOUNTSENTRY']._serialized_start=1083
-  _globals['_RELOADCREDENTIALSRESPONSE_REFUSEDACCOUNTSENTRY']._serialized_end=1137
-  _globals['_LISTAUDITRECORDSREQUEST']._serialized_start=1140
-  _globals['_LISTAUDITRECORDSREQUEST']._serialized_end=1363
-  _globals['_LISTAUDITRECORDSRESPONSE']._serialized_start=1365
-  _globals['_LISTAUDITRECORDSRESPONSE']._serialized_end=1459
-  _globals['_AUDITRECORD']._serialized_start=1462
-  _globals['_AUDITRECORD']._serialized_end=1673
-  _globals['_ADMINSERVICE']._serialized_start=1762
-  _globals['_ADMINSERVICE']._serialized_end=2225
+  _globals['_ADMINSERVICE'].methods_by_name['CreateApiKey']._loaded_options = None
+  _globals['_ADMINSERVICE'].methods_by_name['CreateApiKey']._serialized_options = b'\352\307\030\n\010\010\020\004\032\002\010< \001'
+  _globals['_ADMINSERVICE'].methods_by_name['ListApiKeys']._loaded_options = None
+  _globals['_ADMINSERVICE'].methods_by_name['ListApiKeys']._serialized_options = b'\352\307\030\n\010\010\020\001\032\002\010< \001'
+  _globals['_ADMINSERVICE'].methods_by_name['RevokeApiKey']._loaded_options = None
+  _globals['_ADMINSERVICE'].methods_by_name['RevokeApiKey']._serialized_options = b'\352\307\030\n\010\010\020\002\032\002\010< \001'
+  _globals['_ADMINSERVICE'].methods_by_name['ReloadCredentials']._loaded_options = None
+  _globals['_ADMINSERVICE'].methods_by_name['ReloadCredentials']._serialized_options = b'\352\307\030\n\010\010\020\002\032\002\010< \001'
+  _globals['_ADMINSERVICE'].methods_by_name['ListAuditRecords']._loaded_options = None
+  _globals['_ADMINSERVICE'].methods_by_name['ListAuditRecords']._serialized_options = b'\352\307\030\n\010\010\020\001\032\002\010< \001'
+  _globals['_ROLE']._serialized_start=1707
+  _globals['_ROLE']._serialized_end=1791
+  _globals['_APIKEY']._serialized_start=147
+  _globals['_APIKEY']._serialized_end=487
+  _globals['_CREATEAPIKEYREQUEST']._serialized_start=489
+  _globals['_CREATEAPIKEYREQUEST']._serialized_end=554
+  _globals['_CREATEAPIKEYRESPONSE']._serialized_start=556
+  _globals['_CREATEAPIKEYRESPONSE']._serialized_end=632
+  _globals['_LISTAPIKEYSREQUEST']._serialized_start=634
+  _globals['_LISTAPIKEYSREQUEST']._serialized_end=727
+  _globals['_LISTAPIKEYSRESPONSE']._serialized_start=729
+  _globals['_LISTAPIKEYSRESPONSE']._serialized_end=814
+  _globals['_REVOKEAPIKEYREQUEST']._serialized_start=816
+  _globals['_REVOKEAPIKEYREQUEST']._serialized_end=857
+  _globals['_REVOKEAPIKEYRESPONSE']._serialized_start=859
+  _globals['_REVOKEAPIKEYRESPONSE']._serialized_end=919
+  _globals['_RELOADCREDENTIALSREQUEST']._serialized_start=921
+  _globals['_RELOADCREDENTIALSREQUEST']._serialized_end=970
+  _globals['_RELOADCREDENTIALSRESPONSE']._serialized_start=973
+  _globals['_RELOADCREDENTIALSRESPONSE']._serialized_end=1169
+  _globals['_RELOADCREDENTIALSRESPONSE_REFUSEDACCOUNTSENTRY']._serialized_start=1115
+  _globals['_RELOADCREDENTIALSRESPONSE_REFUSEDACCOUNTSENTRY']._serialized_end=1169
+  _globals['_LISTAUDITRECORDSREQUEST']._serialized_start=1172
+  _globals['_LISTAUDITRECORDSREQUEST']._serialized_end=1395
+  _globals['_LISTAUDITRECORDSRESPONSE']._serialized_start=1397
+  _globals['_LISTAUDITRECORDSRESPONSE']._serialized_end=1491
+  _globals['_AUDITRECORD']._serialized_start=1494
+  _globals['_AUDITRECORD']._serialized_end=1705
+  _globals['_ADMINSERVICE']._serialized_start=1794
+  _globals['_ADMINSERVICE']._serialized_end=2337
 # @@protoc_insertion_point(module_scope)

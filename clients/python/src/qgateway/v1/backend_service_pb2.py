@@ -25,9 +25,10 @@ _sym_db = _symbol_database.Default()
 from google.api import field_behavior_pb2 as google_dot_api_dot_field__behavior__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 from qgateway.v1 import backend_pb2 as qgateway_dot_v1_dot_backend__pb2
+from qgateway.v1 import method_rules_pb2 as qgateway_dot_v1_dot_method__rules__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!qgateway/v1/backend_service.proto\x12\x0bqgateway.v1\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x19qgateway/v1/backend.proto\"\xcb\x01\n\x13ListBackendsRequest\x12\x15\n\x07\x61\x63\x63ount\x18\x01 \x01(\tB\x04\xe2\x41\x01\x01\x12\x1c\n\x0emin_num_qubits\x18\x02 \x01(\x05\x42\x04\xe2\x41\x01\x01\x12\x1e\n\x10operational_only\x18\x03 \x01(\x08\x42\x04\xe2\x41\x01\x01\x12\x17\n\tpage_size\x18\x04 \x01(\x05\x42\x04\xe2\x41\x01\x01\x12\x18\n\npage_token\x18\x05 \x01(\tB\x04\xe2\x41\x01\x01\x12,\n\x04view\x18\x06 \x01(\x0e\x32\x18.qgateway.v1.BackendViewB\x04\xe2\x41\x01\x01\"l\n\x14ListBackendsResponse\x12&\n\x08\x62\x61\x63kends\x18\x01 \x03(\x0b\x32\x14.qgateway.v1.Backend\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12\x13\n\x0bunreachable\x18\x03 \x03(\t\"U\n\x11GetBackendRequest\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12,\n\x04view\x18\x02 \x01(\x0e\x32\x18.qgateway.v1.BackendViewB\x04\xe2\x41\x01\x01\";\n\x12GetBackendResponse\x12%\n\x07\x62\x61\x63kend\x18\x01 \x01(\x0b\x32\x14.qgateway.v1.Backend\"d\n\x1bGetBackendPropertiesRequest\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x31\n\x07\x61t_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x01\"R\n\x1cGetBackendPropertiesResponse\x12\x32\n\nproperties\x18\x01 \x01(\x0b\x32\x1e.qgateway.v1.BackendProperties2\xa1\x02\n\x0e\x42\x61\x63kendService\x12S\n\x0cListBackends\x12 .qgateway.v1.ListBackendsRequest\x1a!.qgateway.v1.ListBackendsResponse\x12M\n\nGetBackend\x12\x1e.qgateway.v1.GetBackendRequest\x1a\x1f.qgateway.v1.GetBackendResponse\x12k\n\x14GetBackendProperties\x12(.qgateway.v1.GetBackendPropertiesRequest\x1a).qgateway.v1.GetBackendPropertiesResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!qgateway/v1/backend_service.proto\x12\x0bqgateway.v1\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x19qgateway/v1/backend.proto\x1a\x1eqgateway/v1/method_rules.proto\"\xcb\x01\n\x13ListBackendsRequest\x12\x15\n\x07\x61\x63\x63ount\x18\x01 \x01(\tB\x04\xe2\x41\x01\x01\x12\x1c\n\x0emin_num_qubits\x18\x02 \x01(\x05\x42\x04\xe2\x41\x01\x01\x12\x1e\n\x10operational_only\x18\x03 \x01(\x08\x42\x04\xe2\x41\x01\x01\x12\x17\n\tpage_size\x18\x04 \x01(\x05\x42\x04\xe2\x41\x01\x01\x12\x18\n\npage_token\x18\x05 \x01(\tB\x04\xe2\x41\x01\x01\x12,\n\x04view\x18\x06 \x01(\x0e\x32\x18.qgateway.v1.BackendViewB\x04\xe2\x41\x01\x01\"l\n\x14ListBackendsResponse\x12&\n\x08\x62\x61\x63kends\x18\x01 \x03(\x0b\x32\x14.qgateway.v1.Backend\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12\x13\n\x0bunreachable\x18\x03 \x03(\t\"U\n\x11GetBackendRequest\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12,\n\x04view\x18\x02 \x01(\x0e\x32\x18.qgateway.v1.BackendViewB\x04\xe2\x41\x01\x01\";\n\x12GetBackendResponse\x12%\n\x07\x62\x61\x63kend\x18\x01 \x01(\x0b\x32\x14.qgateway.v1.Backend\"d\n\x1bGetBackendPropertiesRequest\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x31\n\x07\x61t_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x01\"R\n\x1cGetBackendPropertiesResponse\x12\x32\n\nproperties\x18\x01 \x01(\x0b\x32\x1e.qgateway.v1.BackendProperties2\xcb\x02\n\x0e\x42\x61\x63kendService\x12\x61\n\x0cListBackends\x12 .qgateway.v1.ListBackendsRequest\x1a!.qgateway.v1.ListBackendsResponse\"\x0c\xea\xc7\x18\x08\x08\x02\x10\x01\x1a\x02\x08<\x12[\n\nGetBackend\x12\x1e.qgateway.v1.GetBackendRequest\x1a\x1f.qgateway.v1.GetBackendResponse\"\x0c\xea\xc7\x18\x08\x08\x02\x10\x01\x1a\x02\x08<\x12y\n\x14GetBackendProperties\x12(.qgateway.v1.GetBackendPropertiesRequest\x1a).qgateway.v1.GetBackendPropertiesResponse\"\x0c\xea\xc7\x18\x08\x08\x02\x10\x01\x1a\x02\x08<b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -54,18 +55,24 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_GETBACKENDPROPERTIESREQUEST'].fields_by_name['name']._serialized_options = b'\342A\001\002'
   _globals['_GETBACKENDPROPERTIESREQUEST'].fields_by_name['at_time']._loaded_options = None
   _globals['_GETBACKENDPROPERTIESREQUEST'].fields_by_name['at_time']._serialized_options = b'\342A\001\001'
-  _globals['_LISTBACKENDSREQUEST']._serialized_start=144
-  _globals['_LISTBACKENDSREQUEST']._serialized_end=347
-  _globals['_LISTBACKENDSRESPONSE']._serialized_start=349
-  _globals['_LISTBACKENDSRESPONSE']._serialized_end=457
-  _globals['_GETBACKENDREQUEST']._serialized_start=459
-  _globals['_GETBACKENDREQUEST']._serialized_end=544
-  _globals['_GETBACKENDRESPONSE']._serialized_start=546
-  _globals['_GETBACKENDRESPONSE']._serialized_end=605
-  _globals['_GETBACKENDPROPERTIESREQUEST']._serialized_start=607
-  _globals['_GETBACKENDPROPERTIESREQUEST']._serialized_end=707
-  _globals['_GETBACKENDPROPERTIESRESPONSE']._serialized_start=709
-  _globals['_GETBACKENDPROPERTIESRESPONSE']._serialized_end=791
-  _globals['_BACKENDSERVICE']._serialized_start=794
-  _globals['_BACKENDSERVICE']._serialized_end=1083
+  _globals['_BACKENDSERVICE'].methods_by_name['ListBackends']._loaded_options = None
+  _globals['_BACKENDSERVICE'].methods_by_name['ListBackends']._serialized_options = b'\352\307\030\010\010\002\020\001\032\002\010<'
+  _globals['_BACKENDSERVICE'].methods_by_name['GetBackend']._loaded_options = None
+  _globals['_BACKENDSERVICE'].methods_by_name['GetBackend']._serialized_options = b'\352\307\030\010\010\002\020\001\032\002\010<'
+  _globals['_BACKENDSERVICE'].methods_by_name['GetBackendProperties']._loaded_options = None
+  _globals['_BACKENDSERVICE'].methods_by_name['GetBackendProperties']._serialized_options = b'\352\307\030\010\010\002\020\001\032\002\010<'
+  _globals['_LISTBACKENDSREQUEST']._serialized_start=176
+  _globals['_LISTBACKENDSREQUEST']._serialized_end=379
+  _globals['_LISTBACKENDSRESPONSE']._serialized_start=381
+  _globals['_LISTBACKENDSRESPONSE']._serialized_end=489
+  _globals['_GETBACKENDREQUEST']._serialized_start=491
+  _globals['_GETBACKENDREQUEST']._serialized_end=576
+  _globals['_GETBACKENDRESPONSE']._serialized_start=578
+  _globals['_GETBACKENDRESPONSE']._serialized_end=637
+  _globals['_GETBACKENDPROPERTIESREQUEST']._serialized_start=639
+  _globals['_GETBACKENDPROPERTIESREQUEST']._serialized_end=739
+  _globals['_GETBACKENDPROPERTIESRESPONSE']._serialized_start=741
+  _globals['_GETBACKENDPROPERTIESRESPONSE']._serialized_end=823
+  _globals['_BACKENDSERVICE']._serialized_start=826
+  _globals['_BACKENDSERVICE']._serialized_end=1157
 # @@protoc_insertion_point(module_scope)

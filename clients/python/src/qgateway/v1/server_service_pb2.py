@@ -23,21 +23,24 @@ _sym_db = _symbol_database.Default()
 
 
 from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb2
+from qgateway.v1 import method_rules_pb2 as qgateway_dot_v1_dot_method__rules__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n qgateway/v1/server_service.proto\x12\x0bqgateway.v1\x1a\x1egoogle/protobuf/duration.proto\"\x16\n\x14GetServerInfoRequest\">\n\x15GetServerInfoResponse\x12%\n\x04info\x18\x01 \x01(\x0b\x32\x17.qgateway.v1.ServerInfo\"\xb6\x02\n\nServerInfo\x12\x0f\n\x07version\x18\x01 \x01(\t\x12\x19\n\x11max_request_bytes\x18\x02 \x01(\x03\x12\x18\n\x10\x63hunk_size_bytes\x18\x03 \x01(\x05\x12\x35\n\x12heartbeat_interval\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x17\n\x0fmin_qpy_version\x18\x05 \x01(\x05\x12\x17\n\x0fmax_qpy_version\x18\x06 \x01(\x05\x12\x10\n\x08max_tags\x18\x07 \x01(\x05\x12\x17\n\x0fmax_name_length\x18\x08 \x01(\x05\x12\x33\n\x10result_retention\x18\t \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x19\n\x11max_program_bytes\x18\n \x01(\x03\x32g\n\rServerService\x12V\n\rGetServerInfo\x12!.qgateway.v1.GetServerInfoRequest\x1a\".qgateway.v1.GetServerInfoResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n qgateway/v1/server_service.proto\x12\x0bqgateway.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1eqgateway/v1/method_rules.proto\"\x16\n\x14GetServerInfoRequest\">\n\x15GetServerInfoResponse\x12%\n\x04info\x18\x01 \x01(\x0b\x32\x17.qgateway.v1.ServerInfo\"\xb6\x02\n\nServerInfo\x12\x0f\n\x07version\x18\x01 \x01(\t\x12\x19\n\x11max_request_bytes\x18\x02 \x01(\x03\x12\x18\n\x10\x63hunk_size_bytes\x18\x03 \x01(\x05\x12\x35\n\x12heartbeat_interval\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x17\n\x0fmin_qpy_version\x18\x05 \x01(\x05\x12\x17\n\x0fmax_qpy_version\x18\x06 \x01(\x05\x12\x10\n\x08max_tags\x18\x07 \x01(\x05\x12\x17\n\x0fmax_name_length\x18\x08 \x01(\x05\x12\x33\n\x10result_retention\x18\t \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x19\n\x11max_program_bytes\x18\n \x01(\x03\x32u\n\rServerService\x12\x64\n\rGetServerInfo\x12!.qgateway.v1.GetServerInfoRequest\x1a\".qgateway.v1.GetServerInfoResponse\"\x0c\xea\xc7\x18\x08\x08\x01\x10\x01\x1a\x02\x08\x1e\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'qgateway.v1.server_service_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_GETSERVERINFOREQUEST']._serialized_start=81
-  _globals['_GETSERVERINFOREQUEST']._serialized_end=103
-  _globals['_GETSERVERINFORESPONSE']._serialized_start=105
-  _globals['_GETSERVERINFORESPONSE']._serialized_end=167
-  _globals['_SERVERINFO']._serialized_start=170
-  _globals['_SERVERINFO']._serialized_end=480
-  _globals['_SERVERSERVICE']._serialized_start=482
-  _globals['_SERVERSERVICE']._serialized_end=585
+  _globals['_SERVERSERVICE'].methods_by_name['GetServerInfo']._loaded_options = None
+  _globals['_SERVERSERVICE'].methods_by_name['GetServerInfo']._serialized_options = b'\352\307\030\010\010\001\020\001\032\002\010\036'
+  _globals['_GETSERVERINFOREQUEST']._serialized_start=113
+  _globals['_GETSERVERINFOREQUEST']._serialized_end=135
+  _globals['_GETSERVERINFORESPONSE']._serialized_start=137
+  _globals['_GETSERVERINFORESPONSE']._serialized_end=199
+  _globals['_SERVERINFO']._serialized_start=202
+  _globals['_SERVERINFO']._serialized_end=512
+  _globals['_SERVERSERVICE']._serialized_start=514
+  _globals['_SERVERSERVICE']._serialized_end=631
 # @@protoc_insertion_point(module_scope)

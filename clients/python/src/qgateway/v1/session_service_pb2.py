@@ -23,10 +23,11 @@ _sym_db = _symbol_database.Default()
 
 
 from google.api import field_behavior_pb2 as google_dot_api_dot_field__behavior__pb2
+from qgateway.v1 import method_rules_pb2 as qgateway_dot_v1_dot_method__rules__pb2
 from qgateway.v1 import session_pb2 as qgateway_dot_v1_dot_session__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!qgateway/v1/session_service.proto\x12\x0bqgateway.v1\x1a\x1fgoogle/api/field_behavior.proto\x1a\x19qgateway/v1/session.proto\"t\n\x14\x43reateSessionRequest\x12+\n\x07session\x18\x01 \x01(\x0b\x32\x14.qgateway.v1.SessionB\x04\xe2\x41\x01\x02\x12\x15\n\x07\x61\x63\x63ount\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\x12\x18\n\nrequest_id\x18\x03 \x01(\tB\x04\xe2\x41\x01\x01\">\n\x15\x43reateSessionResponse\x12%\n\x07session\x18\x01 \x01(\x0b\x32\x14.qgateway.v1.Session\"\'\n\x11GetSessionRequest\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\";\n\x12GetSessionResponse\x12%\n\x07session\x18\x01 \x01(\x0b\x32\x14.qgateway.v1.Session\"_\n\x13ListSessionsRequest\x12\x15\n\x07\x62\x61\x63kend\x18\x01 \x01(\tB\x04\xe2\x41\x01\x01\x12\x17\n\tpage_size\x18\x02 \x01(\x05\x42\x04\xe2\x41\x01\x01\x12\x18\n\npage_token\x18\x03 \x01(\tB\x04\xe2\x41\x01\x01\"W\n\x14ListSessionsResponse\x12&\n\x08sessions\x18\x01 \x03(\x0b\x32\x14.qgateway.v1.Session\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\")\n\x13\x43loseSessionRequest\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\"=\n\x14\x43loseSessionResponse\x12%\n\x07session\x18\x01 \x01(\x0b\x32\x14.qgateway.v1.Session\"*\n\x14\x43\x61ncelSessionRequest\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\">\n\x15\x43\x61ncelSessionResponse\x12%\n\x07session\x18\x01 \x01(\x0b\x32\x14.qgateway.v1.Session2\xb9\x03\n\x0eSessionService\x12V\n\rCreateSession\x12!.qgateway.v1.CreateSessionRequest\x1a\".qgateway.v1.CreateSessionResponse\x12M\n\nGetSession\x12\x1e.qgateway.v1.GetSessionRequest\x1a\x1f.qgateway.v1.GetSessionResponse\x12S\n\x0cListSessions\x12 .qgateway.v1.ListSessionsRequest\x1a!.qgateway.v1.ListSessionsResponse\x12S\n\x0c\x43loseSession\x12 .qgateway.v1.CloseSessionRequest\x1a!.qgateway.v1.CloseSessionResponse\x12V\n\rCancelSession\x12!.qgateway.v1.CancelSessionRequest\x1a\".qgateway.v1.CancelSessionResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!qgateway/v1/session_service.proto\x12\x0bqgateway.v1\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1eqgateway/v1/method_rules.proto\x1a\x19qgateway/v1/session.proto\"t\n\x14\x43reateSessionRequest\x12+\n\x07session\x18\x01 \x01(\x0b\x32\x14.qgateway.v1.SessionB\x04\xe2\x41\x01\x02\x12\x15\n\x07\x61\x63\x63ount\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\x12\x18\n\nrequest_id\x18\x03 \x01(\tB\x04\xe2\x41\x01\x01\">\n\x15\x43reateSessionResponse\x12%\n\x07session\x18\x01 \x01(\x0b\x32\x14.qgateway.v1.Session\"\'\n\x11GetSessionRequest\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\";\n\x12GetSessionResponse\x12%\n\x07session\x18\x01 \x01(\x0b\x32\x14.qgateway.v1.Session\"_\n\x13ListSessionsRequest\x12\x15\n\x07\x62\x61\x63kend\x18\x01 \x01(\tB\x04\xe2\x41\x01\x01\x12\x17\n\tpage_size\x18\x02 \x01(\x05\x42\x04\xe2\x41\x01\x01\x12\x18\n\npage_token\x18\x03 \x01(\tB\x04\xe2\x41\x01\x01\"W\n\x14ListSessionsResponse\x12&\n\x08sessions\x18\x01 \x03(\x0b\x32\x14.qgateway.v1.Session\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\")\n\x13\x43loseSessionRequest\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\"=\n\x14\x43loseSessionResponse\x12%\n\x07session\x18\x01 \x01(\x0b\x32\x14.qgateway.v1.Session\"*\n\x14\x43\x61ncelSessionRequest\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\">\n\x15\x43\x61ncelSessionResponse\x12%\n\x07session\x18\x01 \x01(\x0b\x32\x14.qgateway.v1.Session2\x85\x04\n\x0eSessionService\x12\x66\n\rCreateSession\x12!.qgateway.v1.CreateSessionRequest\x1a\".qgateway.v1.CreateSessionResponse\"\x0e\xea\xc7\x18\n\x08\x07\x10\x03\x1a\x02\x08< \x01\x12[\n\nGetSession\x12\x1e.qgateway.v1.GetSessionRequest\x1a\x1f.qgateway.v1.GetSessionResponse\"\x0c\xea\xc7\x18\x08\x08\x06\x10\x01\x1a\x02\x08<\x12\x61\n\x0cListSessions\x12 .qgateway.v1.ListSessionsRequest\x1a!.qgateway.v1.ListSessionsResponse\"\x0c\xea\xc7\x18\x08\x08\x06\x10\x01\x1a\x02\x08<\x12\x63\n\x0c\x43loseSession\x12 .qgateway.v1.CloseSessionRequest\x1a!.qgateway.v1.CloseSessionResponse\"\x0e\xea\xc7\x18\n\x08\x07\x10\x04\x1a\x02\x08< \x01\x12\x66\n\rCancelSession\x12!.qgateway.v1.CancelSessionRequest\x1a\".qgateway.v1.CancelSessionResponse\"\x0e\xea\xc7\x18\n\x08\x07\x10\x04\x1a\x02\x08< \x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -51,26 +52,36 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_CLOSESESSIONREQUEST'].fields_by_name['name']._serialized_options = b'\342A\001\002'
   _globals['_CANCELSESSIONREQUEST'].fields_by_name['name']._loaded_options = None
   _globals['_CANCELSESSIONREQUEST'].fields_by_name['name']._serialized_options = b'\342A\001\002'
-  _globals['_CREATESESSIONREQUEST']._serialized_start=110
-  _globals['_CREATESESSIONREQUEST']._serialized_end=226
-  _globals['_CREATESESSIONRESPONSE']._serialized_start=228
-  _globals['_CREATESESSIONRESPONSE']._serialized_end=290
-  _globals['_GETSESSIONREQUEST']._serialized_start=292
-  _globals['_GETSESSIONREQUEST']._serialized_end=331
-  _globals['_GETSESSIONRESPONSE']._serialized_start=333
-  _globals['_GETSESSIONRESPONSE']._serialized_end=392
-  _globals['_LISTSESSIONSREQUEST']._serialized_start=394
-  _globals['_LISTSESSIONSREQUEST']._serialized_end=489
-  _globals['_LISTSESSIONSRESPONSE']._serialized_start=491
-  _globals['_LISTSESSIONSRESPONSE']._serialized_end=578
-  _globals['_CLOSESESSIONREQUEST']._serialized_start=580
-  _globals['_CLOSESESSIONREQUEST']._serialized_end=621
-  _globals['_CLOSESESSIONRESPONSE']._serialized_start=623
-  _globals['_CLOSESESSIONRESPONSE']._serialized_end=684
-  _globals['_CANCELSESSIONREQUEST']._serialized_start=686
-  _globals['_CANCELSESSIONREQUEST']._serialized_end=728
-  _globals['_CANCELSESSIONRESPONSE']._serialized_start=730
-  _globals['_CANCELSESSIONRESPONSE']._serialized_end=792
-  _globals['_SESSIONSERVICE']._serialized_start=795
-  _globals['_SESSIONSERVICE']._serialized_end=1236
+  _globals['_SESSIONSERVICE'].methods_by_name['CreateSession']._loaded_options = None
+  _globals['_SESSIONSERVICE'].methods_by_name['CreateSession']._serialized_options = b'\352\307\030\n\010\007\020\003\032\002\010< \001'
+  _globals['_SESSIONSERVICE'].methods_by_name['GetSession']._loaded_options = None
+  _globals['_SESSIONSERVICE'].methods_by_name['GetSession']._serialized_options = b'\352\307\030\010\010\006\020\001\032\002\010<'
+  _globals['_SESSIONSERVICE'].methods_by_name['ListSessions']._loaded_options = None
+  _globals['_SESSIONSERVICE'].methods_by_name['ListSessions']._serialized_options = b'\352\307\030\010\010\006\020\001\032\002\010<'
+  _globals['_SESSIONSERVICE'].methods_by_name['CloseSession']._loaded_options = None
+  _globals['_SESSIONSERVICE'].methods_by_name['CloseSession']._serialized_options = b'\352\307\030\n\010\007\020\004\032\002\010< \001'
+  _globals['_SESSIONSERVICE'].methods_by_name['CancelSession']._loaded_options = None
+  _globals['_SESSIONSERVICE'].methods_by_name['CancelSession']._serialized_options = b'\352\307\030\n\010\007\020\004\032\002\010< \001'
+  _globals['_CREATESESSIONREQUEST']._serialized_start=142
+  _globals['_CREATESESSIONREQUEST']._serialized_end=258
+  _globals['_CREATESESSIONRESPONSE']._serialized_start=260
+  _globals['_CREATESESSIONRESPONSE']._serialized_end=322
+  _globals['_GETSESSIONREQUEST']._serialized_start=324
+  _globals['_GETSESSIONREQUEST']._serialized_end=363
+  _globals['_GETSESSIONRESPONSE']._serialized_start=365
+  _globals['_GETSESSIONRESPONSE']._serialized_end=424
+  _globals['_LISTSESSIONSREQUEST']._serialized_start=426
+  _globals['_LISTSESSIONSREQUEST']._serialized_end=521
+  _globals['_LISTSESSIONSRESPONSE']._serialized_start=523
+  _globals['_LISTSESSIONSRESPONSE']._serialized_end=610
+  _globals['_CLOSESESSIONREQUEST']._serialized_start=612
+  _globals['_CLOSESESSIONREQUEST']._serialized_end=653
+  _globals['_CLOSESESSIONRESPONSE']._serialized_start=655
+  _globals['_CLOSESESSIONRESPONSE']._serialized_end=716
+  _globals['_CANCELSESSIONREQUEST']._serialized_start=718
+  _globals['_CANCELSESSIONREQUEST']._serialized_end=760
+  _globals['_CANCELSESSIONRESPONSE']._serialized_start=762
+  _globals['_CANCELSESSIONRESPONSE']._serialized_end=824
+  _globals['_SESSIONSERVICE']._serialized_start=827
+  _globals['_SESSIONSERVICE']._serialized_end=1344
 # @@protoc_insertion_point(module_scope)
