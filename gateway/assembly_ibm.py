@@ -81,6 +81,7 @@ def _vault_source(vault: VaultKeySettings) -> SecretSource:
         field=vault.field,
         namespace=vault.namespace,
         ca_file=vault.ca_file,
+        poll_interval=vault.poll_seconds,
     )
 
 

@@ -63,6 +63,8 @@ class VaultKeySettings(Section):
     """With `role_id`, instead of `secret_id_env`: file with the secret id."""
     role_mount: str = "approle"
     """With `role_id`: where the auth method is mounted."""
+    poll_seconds: Annotated[float, Field(ge=1, le=86_400)] = 60.0
+    """Seconds between two looks at whether there is a new key."""
 
     @model_validator(mode="after")
     def _one_way_in(self) -> VaultKeySettings:

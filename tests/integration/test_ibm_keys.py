@@ -7,20 +7,24 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
-from qgateway.v1 import account_pb2, account_service_pb2, job_pb2
+from qgateway.v1 import account_pb2, account_service_pb2, job_pb2, job_service_pb2
 
 from gateway.credentials.seal_key import SealKey
 from tests.emulators.ibm_quantum.process import EmulatorProcess
 from tests.emulators.ibm_quantum.remote import EmulatorControl
 from tests.support.gateway_process import GatewayProcess
 from tests.support.ibm_accounts import ibm_account
+from tests.support.processes import family, places
 from tests.support.waiting import wait_until
 from tests.support.wire import Wire, connected
+from tests.unit.credentials.vault_server import VaultServer
 
 FLIP = """OPENQASM 3.0;
 include "stdgates.inc";
@@ -138,3 +142,129 @@ def test_the_command_and_the_server_find_the_sealed_file_by_the_same_settings(
         assert waiting.pending_reason.kind == job_pb2.PendingReason.KIND_CREDENTIALS_REFUSED
         seal("a-new-key")
         assert_done(wire, waiting)
+
+
+def test_a_key_can_be_kept_in_a_variable(emulator: EmulatorProcess, new_gateway: Callable[..., GatewayProcess]) -> None:
+    accounts = {"lab": ibm_account(emulator, "beta", key_env="GATEWAY_KEY_OF_LAB")}
+    gateway = new_gateway({"ACCOUNTS": json.dumps(accounts), "KEY_OF_LAB": emulator.api_key("beta")}).start()
+    with connected(gateway) as wire:
+        assert_done(wire, submit(wire, "lab"))
+
+
+@pytest.mark.parametrize("sign_in", ["token", "role"])
+def test_a_key_can_be_kept_in_vault_and_changed_there_while_jobs_wait(
+    emulator: EmulatorProcess,
+    control: EmulatorControl,
+    new_gateway: Callable[..., GatewayProcess],
+    tmp_path: Path,
+    sign_in: str,
+) -> None:
+    with VaultServer() as vault:
+        vault.kv["secret/quantum/lab"] = {"value": emulator.api_key("beta")}
+        accounts = {"lab": ibm_account(emulator, "beta", key_vault=vault_settings(vault, tmp_path, sign_in))}
+        with connected(new_gateway({"ACCOUNTS": json.dumps(accounts)}).start()) as wire:
+            assert_done(wire, submit(wire, "lab"))
+            control.settings(manual=True)
+            job = submit(wire, "lab")
+            control.change_keys("beta", add=["a-new-key"])
+            exchanges = control.counts()["POST /identity/token"]
+            vault.kv["secret/quantum/lab"] = {"value": "a-new-key"}
+            wait_until(lambda: control.counts()["POST /identity/token"] > exchanges)
+            control.change_keys("beta", remove=[emulator.api_key("beta")])
+            control.expire_tokens()
+            control.advance(job.provider_job_id, "Completed")
+            assert_done(wire, job)
+            assert account(wire, "lab").health == account_pb2.Account.HEALTH_SERVING
+
+
+CLIENT = """
+import logging, sys
+logging.basicConfig(level=logging.DEBUG)
+from qgateway import GatewayProvider, IBMError
+provider = GatewayProvider()
+for account in provider.instances():
+    job = provider.get_backend("ibm_alder", instance=account).run(sys.argv[1], shots=10)
+    print(job.result(), job.metrics(), job.logs() if hasattr(job, "logs") else "", vars(job))
+try:
+    provider.get_backend("ibm_nowhere")
+except IBMError as error:
+    print(error.diagnostics())
+print("through", flush=True)
+sys.stdin.read()
+"""
+
+
+def test_no_key_and_no_token_of_the_provider_gets_out(
+    emulator: EmulatorProcess, control: EmulatorControl, new_ibm_gateway: Callable[..., GatewayProcess], tmp_path: Path
+) -> None:
+    with VaultServer() as vault:
+        vault.kv["secret/quantum/lab"] = {"value": emulator.api_key("beta")}
+        in_vault = {"key_file": None, "key_vault": vault_settings(vault, tmp_path, "role")}
+        gateway = new_ibm_gateway(beta=in_vault, settings={"LOG__LEVEL": "debug"}).start()
+        # What goes wrong is told, too: a refused token, a broken answer, a key service that fails.
+        control.fault("GET /backends", "respond", status=401, times=1)
+        control.fault("GET /backends", "garble", times=2, skip=1)
+        control.fault("POST /identity/token", "respond", status=500, times=1, skip=2)
+        with connected(gateway) as wire:
+            told = [str(wire.accounts.ListAccounts(account_service_pb2.ListAccountsRequest(), metadata=wire.metadata))]
+            with client_process(gateway) as client:
+                printed = through(client)
+                secrets = [emulator.api_key("alpha"), emulator.api_key("beta"), *control.tokens()]
+                secrets += [token.rpartition(".")[2] for token in control.tokens()]
+                secrets += [vault.secret_id, *vault.tokens]
+                assert {pid: places(pid, secrets) for pid in family(client.pid)} == {client.pid: []}
+                workers = family(gateway.pid)[1:]
+                assert workers
+                assert {pid: places(pid, secrets) for pid in workers} == {pid: [] for pid in workers}
+                assert places(gateway.pid, secrets) == ["memory"], "the search itself does not work"
+            told += [str(event) for job in wire.list() for event in events(wire, job)]
+            told += [str(each) for each in wire.list()]
+        gateway.stop()
+    log = gateway.log
+    assert '"level": "debug"' in log
+    everything = "\n".join([printed, log, *told])
+    written = b"".join(
+        path.read_bytes() for path in tmp_path.rglob("*") if path.is_file() and path.suffix not in (".key", ".vault")
+    )
+    for secret in secrets:
+        assert secret not in everything
+        assert secret.encode() not in written
+
+
+def vault_settings(vault: VaultServer, folder: Path, sign_in: str) -> dict[str, Any]:
+    """Return where a key is kept in Vault; what proves the right to read it lies in a file."""
+    proof = folder / "proof.vault"
+    proof.write_text(vault.token if sign_in == "token" else vault.secret_id)
+    way = {"token_file": str(proof)} if sign_in == "token" else {"role_id": vault.role_id, "secret_id_file": str(proof)}
+    return {"address": vault.address, "path": "quantum/lab", "poll_seconds": 1, **way}
+
+
+@contextmanager
+def client_process(gateway: GatewayProcess) -> Iterator[subprocess.Popen[str]]:
+    """Run a client in a process of its own."""
+    environment = os.environ | gateway.environment()
+    with subprocess.Popen(
+        [sys.executable, "-c", CLIENT, FLIP],
+        env=environment,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    ) as process:
+        yield process
+
+
+def through(client: subprocess.Popen[str]) -> str:
+    """Wait until a client is through, and return what it printed."""
+    assert client.stdout is not None
+    printed = []
+    for line in client.stdout:
+        if line == "through\n":
+            return "".join(printed)
+        printed.append(line)
+    raise AssertionError("".join(printed))
+
+
+def events(wire: Wire, job: job_pb2.Job) -> list[job_pb2.JobEvent]:
+    request = job_service_pb2.ListJobEventsRequest(name=job.name, page_size=100)
+    return list(wire.jobs.ListJobEvents(request, metadata=wire.metadata, timeout=20).events)
