@@ -52,6 +52,8 @@ def ibm_provider(
         read_timeout=account.read_timeout,
         submit_timeout=account.submit_timeout,
         settle_seconds=account.settle_seconds,
+        shortest_outage=account.shortest_poll,
+        longest_outage=account.longest_poll,
         use_environment=account.use_environment,
     )
     return IbmProvider(settings, tokens, WorkerIbmPayloads(pool), health)

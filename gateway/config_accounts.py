@@ -102,9 +102,9 @@ class IbmAccountSettings(Section):
     submits_per_minute: Annotated[float, Field(gt=0, le=60_000)] = 5.0
     """Most jobs that are sent per minute; as many can be sent at once after a rest. More wait in the gateway."""
     shortest_poll: Annotated[float, Field(ge=0.05, le=60)] = 1.0
-    """Least seconds between two looks at the pending jobs."""
+    """Least seconds between two looks at the pending jobs. A provider that is down is left alone as long, then longer."""
     longest_poll: Annotated[float, Field(ge=0.05, le=3600)] = 60.0
-    """Most seconds between two looks at the pending jobs, when nothing is expected and nobody watches."""
+    """Most seconds between two looks at the pending jobs, when nothing is expected and nobody watches, or the provider is down."""
     settle_seconds: Annotated[float, Field(ge=0.1, le=3600)] = 120.0
     """Seconds after a lost reply in which the job can still turn up. It is not sent again before."""
     connect_timeout: Annotated[float, Field(gt=0, le=300)] = 5.0

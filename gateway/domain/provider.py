@@ -14,6 +14,7 @@ from enum import StrEnum
 from typing import Protocol
 
 from gateway.domain.backend import Backend, BackendProperties, BackendStatus
+from gateway.domain.errors import GatewayError
 from gateway.domain.job import JobFailure, JobStatus, RunOptions, SchedulingMode
 from gateway.domain.program import PreparedProgram
 from gateway.domain.session import SessionState
@@ -92,6 +93,15 @@ class ProviderUpdate:
     """When the run began, where the provider knows: news of it may have been overtaken by news of its end."""
     estimated_seconds: float | None = None
     """QPU time that the provider expects the job to take."""
+
+
+@dataclass(frozen=True, slots=True)
+class NoNews:
+    """There is no news of one job now, while there is of others; another look may bring some."""
+
+    provider_job_id: str
+    error: GatewayError
+    """Why."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,8 +236,12 @@ class Provider(Protocol):
     async def find(self, marker: str) -> tuple[str, ...]:
         """Return the ids of the provider's jobs that bear a marker."""
 
-    async def poll(self, provider_job_ids: tuple[str, ...]) -> tuple[ProviderUpdate, ...]:
-        """Return what is known of some jobs. A job that the provider does not know is left out."""
+    async def poll(self, provider_job_ids: tuple[str, ...]) -> tuple[ProviderUpdate | NoNews, ...]:
+        """Return what is known of some jobs. A job that the provider does not know is left out.
+
+        Raises:
+            GatewayError: There is no news of any.
+        """
 
     def updates(self) -> AsyncIterator[ProviderUpdate]:
         """Yield changes as they happen, for as long as the provider lives. Only with PUSH. One consumer."""

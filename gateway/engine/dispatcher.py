@@ -56,6 +56,7 @@ class Dispatcher:
         self._volatile = Capability.VOLATILE in provider.capabilities
         self._bucket = TokenBucket(pacing.submits_per_minute, asyncio.get_running_loop().time)
         self._settle_seconds = pacing.settle_seconds
+        self._longest_retry = min(_LONGEST_RETRY_SECONDS, pacing.longest_poll)
         self._doubts = Doubts(
             provider, store, follow=tracker.track, send=self.put_back, settle_seconds=pacing.settle_seconds
         )
@@ -251,7 +252,7 @@ class Dispatcher:
     async def _wait(self, job: Job, error: GatewayError) -> Job:
         kind = transitions.trouble_kind(error)
         self._failures += 1
-        pause = min(_RETRY_SECONDS * 2.0 ** min(self._failures - 1, 10), _LONGEST_RETRY_SECONDS)
+        pause = min(_RETRY_SECONDS * 2.0 ** min(self._failures - 1, 10), self._longest_retry)
         seconds = error.retry_after or (_RETRY_SECONDS if self._volatile else jittered(pause))
         self._pause(seconds)
         retry_at = utc_now() + timedelta(seconds=seconds)

@@ -13,7 +13,7 @@ import structlog
 from gateway.domain.errors import GatewayError, NotFound
 from gateway.domain.failpoints import async_failpoint
 from gateway.domain.job import Job, JobStatus, SubmissionState, utc_now
-from gateway.domain.provider import Provider, ProviderUpdate
+from gateway.domain.provider import NoNews, Provider, ProviderUpdate
 from gateway.engine import transitions
 from gateway.engine.pacing import jittered
 from gateway.store import Store
@@ -147,10 +147,10 @@ class Doubts:
 
     async def _end_twin(self, job_id: str, twin: str, told: set[str]) -> None:
         """Tell of a twin, and cancel it for as long as it is alive. It is told first, so that a crash cannot keep it secret."""
-        updates = await self._provider.poll((twin,))
-        if not updates or updates[0].status is JobStatus.CANCELLED:
+        update = next(iter(await self._provider.poll((twin,))), None)
+        if update is None or isinstance(update, NoNews) or update.status is JobStatus.CANCELLED:
             return
-        alive = not updates[0].status.is_final
+        alive = not update.status.is_final
         if twin not in told:
             told.add(twin)
             _log.warning("twin_found", account=self._provider.account, job=job_id, provider_job_id=twin, alive=alive)

@@ -56,8 +56,10 @@ class Engine:
             if Capability.PUSH in provider.capabilities:
                 self._trackers[name] = Tracker(provider, store, recent_results)
             else:
-                self._trackers[name] = Poller(provider, store, self._hub, recent_results, pace)
-                self._places[name] = QueuePlaces(provider)
+                places = self._places[name] = QueuePlaces(provider)
+                self._trackers[name] = Poller(
+                    provider, store, self._hub, places=places, recent_results=recent_results, pacing=pace
+                )
             self._dispatchers[name] = Dispatcher(provider, store, reader, self._trackers[name], pace)
         self._tasks: list[asyncio.Task[None]] = []
         self.tokens = ResumeTokens(store.token_key)

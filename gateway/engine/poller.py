@@ -14,10 +14,11 @@ import structlog
 from gateway.domain.errors import GatewayError, NotFound, Reason, Unavailable, WorkerFailure
 from gateway.domain.failpoints import async_failpoint
 from gateway.domain.job import Change, Job, JobFailure, JobStatus, PendingKind, utc_now
-from gateway.domain.provider import Provider, ProviderUpdate
+from gateway.domain.provider import NoNews, Provider, ProviderUpdate
 from gateway.engine import transitions
 from gateway.engine.hub import Hub
 from gateway.engine.pacing import Pacing, jittered
+from gateway.engine.queue_places import QueuePlaces
 from gateway.engine.recent_results import RecentResults
 from gateway.store import Store
 
@@ -30,34 +31,44 @@ _LOOK_SECONDS = 1.0
 """How long a pause goes on before its length is thought over: somebody may have begun to watch."""
 _AT_ONCE = 4
 """Jobs whose news is brought into the store at a time."""
-_FETCH_SECONDS = 5.0
-"""Wait after the first failed fetch of a result."""
+_LATER_SECONDS = 5.0
+"""Wait after the first failed look at one job, or fetch of its result."""
 _MOST_WORKER_FAILURES = 3
 """So often a result is read anew that crashed the process which read it, or was too much for it."""
 
 
 @dataclass(slots=True)
-class _Fetch:
-    """Failed attempts to bring a result in."""
+class _Later:
+    """Failed attempts to learn of a job, or to bring its result in."""
 
-    attempts: int
-    not_before: float
+    attempts: int = 0
+    worker_failures: int = 0
+    """How many of them the process that read the result did not outlive."""
+    not_before: float = 0.0
 
 
 class Poller:
     """Follows the jobs of one provider by asking for all of them together, as often as is worth it."""
 
     def __init__(
-        self, provider: Provider, store: Store, hub: Hub, recent_results: RecentResults, pacing: Pacing
+        self,
+        provider: Provider,
+        store: Store,
+        hub: Hub,
+        *,
+        places: QueuePlaces,
+        recent_results: RecentResults,
+        pacing: Pacing,
     ) -> None:
         self._provider = provider
+        self._places = places
         self._store = store
         self._hub = hub
         self._recent_results = recent_results
         self._pacing = pacing
         self._jobs: dict[str, str] = {}
         self._busy: dict[str, asyncio.Lock] = {}
-        self._fetches: dict[str, _Fetch] = {}
+        self._later: dict[str, _Later] = {}
         self._missing: dict[str, float] = {}
         """Since when the provider does not know a job, on the clock of the event loop."""
         self._failures = 0
@@ -91,6 +102,10 @@ class Poller:
             job_id = self._jobs.get(provider_job_id)
             if job_id is None:
                 return
+            if update.status is not JobStatus.QUEUED:
+                self._places.drop(provider_job_id)
+            if not update.status.is_final:
+                self._later.pop(provider_job_id, None)
             job = await self._hub.job(job_id)
             if job is None or job.status.is_final:
                 await self._drop(provider_job_id)
@@ -107,9 +122,7 @@ class Poller:
     async def _round(self) -> float:
         """Ask for all jobs once. Returns the least number of seconds until the next round."""
         now = _now()
-        asked = tuple(
-            known for known in self._jobs if known not in self._fetches or self._fetches[known].not_before <= now
-        )
+        asked = tuple(known for known in self._jobs if known not in self._later or self._later[known].not_before <= now)
         if not asked:
             return 0.0
         try:
@@ -126,6 +139,7 @@ class Poller:
             await async_failpoint("poll.told")
             await _each(updates, self._apply_safely)
             await self._look_for_missing(asked, updates)
+            self._places.refresh()
             return 0.0
         self._failures += 1
         await self._tell_trouble(asked, error)
@@ -133,8 +147,12 @@ class Poller:
         _log.warning("round_failed", account=self._provider.account, detail=error.message, failures=self._failures)
         return max(pause, error.retry_after or 0.0)
 
-    async def _apply_safely(self, update: ProviderUpdate) -> None:
+    async def _apply_safely(self, update: ProviderUpdate | NoNews) -> None:
         try:
+            if isinstance(update, NoNews):
+                self._try_later(update.provider_job_id, update.error)
+                await self._tell_trouble([update.provider_job_id], update.error)
+                return
             await self.apply(update)
             job = await self._hub.job(self._jobs.get(update.provider_job_id, ""))
             if job is not None and job.cancel_requested and not job.status.is_final and not update.status.is_final:
@@ -178,7 +196,7 @@ class Poller:
 
         await _each(asked, tell)
 
-    async def _look_for_missing(self, asked: Iterable[str], updates: Iterable[ProviderUpdate]) -> None:
+    async def _look_for_missing(self, asked: Iterable[str], updates: Iterable[ProviderUpdate | NoNews]) -> None:
         """Give up jobs that the provider does not know any more, once that is certain."""
         told = {update.provider_job_id for update in updates}
         for provider_job_id in asked:
@@ -204,11 +222,9 @@ class Poller:
             failure = JobFailure(Reason.RESULT_ABSENT, error.message)
             await self._change(job.id, partial(transitions.failed, failure=failure))
         except GatewayError as error:
-            fetch = self._fetches.setdefault(update.provider_job_id, _Fetch(0, 0.0))
-            fetch.attempts += 1
-            if not isinstance(error, WorkerFailure) or fetch.attempts < _MOST_WORKER_FAILURES:
-                pause = min(self._pacing.longest_poll, _FETCH_SECONDS * 2.0 ** min(fetch.attempts - 1, 20))
-                fetch.not_before = _now() + max(jittered(pause), error.retry_after or 0.0)
+            later = self._try_later(update.provider_job_id, error)
+            later.worker_failures += isinstance(error, WorkerFailure)
+            if later.worker_failures < _MOST_WORKER_FAILURES:
                 kind = PendingKind.FETCHING_RESULT
                 await self._change(job.id, partial(transitions.troubled, kind=kind, message=error.message))
                 return
@@ -220,6 +236,14 @@ class Poller:
                 self._recent_results.put(job.id, result)
         await self._drop(update.provider_job_id)
 
+    def _try_later(self, provider_job_id: str, error: GatewayError) -> _Later:
+        """Leave one job alone for a while, after something about it went wrong."""
+        later = self._later.setdefault(provider_job_id, _Later())
+        later.attempts += 1
+        pause = min(self._pacing.longest_poll, _LATER_SECONDS * 2.0 ** min(later.attempts - 1, 20))
+        later.not_before = _now() + max(jittered(pause), error.retry_after or 0.0)
+        return later
+
     async def _change(self, job_id: str, change: Callable[[Job], Change | None]) -> Job | None:
         try:
             return await self._store.change_job(job_id, change)
@@ -229,8 +253,9 @@ class Poller:
 
     async def _drop(self, provider_job_id: str) -> None:
         self._jobs.pop(provider_job_id, None)
-        self._fetches.pop(provider_job_id, None)
+        self._later.pop(provider_job_id, None)
         self._missing.pop(provider_job_id, None)
+        self._places.drop(provider_job_id)
         self._busy.pop(provider_job_id, None)
         await self._provider.forget(provider_job_id)
 

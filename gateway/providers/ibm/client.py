@@ -14,6 +14,7 @@ from pydantic import BaseModel, ValidationError
 from gateway.domain.errors import GatewayError, NotFound, Reason, ResourceExhausted, Unavailable
 from gateway.domain.secret import Secret, TokenSource
 from gateway.providers.ibm import wire
+from gateway.providers.ibm.breaker import Breaker
 from gateway.providers.ibm.failures import TokenRefused
 from gateway.providers.ibm.health import HealthRecord
 from gateway.providers.ibm.settings import IbmSettings
@@ -42,6 +43,7 @@ class IbmClient:
         self._tokens = tokens
         self._health = health
         self._transport = Transport(settings)
+        self._breaker = Breaker(settings.account, shortest=settings.shortest_outage, longest=settings.longest_outage)
         self._threads = ThreadPoolExecutor(settings.threads, thread_name_prefix=f"ibm-{settings.account}")
         self._calls = 0
         self._closed = False
@@ -166,7 +168,9 @@ class IbmClient:
         return self._read(model, self._json(await self._call(Call("GET", path, query))))
 
     async def _call(self, call: Call) -> Reply:
-        return await self._with_token(lambda token: self._transport.call(call, token))
+        # While the provider counts as down, each call is one try.
+        repeat = not self._breaker.is_open
+        return await self._with_token(lambda token: self._transport.call(call, token, repeat=repeat))
 
     async def _with_token(self, send: Callable[[Secret], Reply]) -> Reply:
         token = await self._tokens.token()
@@ -196,11 +200,12 @@ class IbmClient:
                 f"Too many calls wait for the provider of account {self._settings.account!r}. Try again in a moment.",
                 retry_after=_RETRY_SECONDS,
             )
-        self._calls += 1
-        try:
-            return await asyncio.get_running_loop().run_in_executor(self._threads, send, token)
-        finally:
-            self._calls -= 1
+        with self._breaker.call():
+            self._calls += 1
+            try:
+                return await asyncio.get_running_loop().run_in_executor(self._threads, send, token)
+            finally:
+                self._calls -= 1
 
     def _json(self, reply: Reply) -> Any:
         try:

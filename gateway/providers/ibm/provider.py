@@ -25,6 +25,7 @@ from gateway.domain.provider import (
     AccountUsage,
     Capability,
     Health,
+    NoNews,
     ProviderJob,
     ProviderJobQuery,
     ProviderMetrics,
@@ -199,16 +200,22 @@ class IbmProvider:
         page = await self._client.jobs([("tags", tag), ("sort", "ASC"), ("limit", str(PAGE_SIZE))])
         return tuple(job.id for job in page.jobs if tag in job.tags)
 
-    async def poll(self, provider_job_ids: tuple[str, ...]) -> tuple[ProviderUpdate, ...]:
+    async def poll(self, provider_job_ids: tuple[str, ...]) -> tuple[ProviderUpdate | NoNews, ...]:
         """Return what is known of some jobs.
 
         One listing tells of all that are pending, in pages of 200; those that it does not show are looked up. News of the end of a
         job comes with the times of its steps. A job that the provider does not know is left out.
+
+        Raises:
+            GatewayError: There is no news of any.
         """
         listed = await self._pending() if len(provider_job_ids) > _FEW else {}
         wanted = dict.fromkeys(provider_job_ids)
         left = (job_id for job_id in wanted if job_id not in listed)
-        found = await for_each(left, self._look_up, at_once=self._settings.threads)
+        found = await for_each(left, self._try_to_look_up, at_once=self._settings.threads)
+        failures = [item.error for item in found if isinstance(item, NoNews)]
+        if failures and len(failures) == len(found) and not listed:
+            raise failures[0]
         return (
             *(states.update_of(listed[job_id]) for job_id in wanted if job_id in listed),
             *(update for update in found if update is not None),
@@ -413,6 +420,12 @@ class IbmProvider:
             offset += len(page.jobs)
             if not page.jobs or offset >= page.count:
                 return found
+
+    async def _try_to_look_up(self, provider_job_id: str) -> ProviderUpdate | NoNews | None:
+        try:
+            return await self._look_up(provider_job_id)
+        except GatewayError as error:
+            return NoNews(provider_job_id, error)
 
     async def _look_up(self, provider_job_id: str) -> ProviderUpdate | None:
         try:

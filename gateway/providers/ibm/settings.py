@@ -74,6 +74,10 @@ class IbmSettings:
     """For how long the list of backends with their queues is used again."""
     description_seconds: float = 900.0
     """For how long the description of a backend is used again."""
+    shortest_outage: float = 1.0
+    """Seconds for which nobody calls a provider that was found down; each further time it is twice as long."""
+    longest_outage: float = 60.0
+    """Most of them."""
     probe_seconds: float = 30.0
     """Seconds between two looks at whether an account that is not well is well again."""
     use_environment: bool = True

@@ -82,14 +82,20 @@ class Transport:
         self._repeating.close()
         self._once.close()
 
-    def call(self, call: Call, token: Secret) -> Reply:
-        """Make a call that is no new job. Safe methods are repeated if the service or the connection fails.
+    def call(self, call: Call, token: Secret, *, repeat: bool = True) -> Reply:
+        """Make a call that is no new job.
+
+        Args:
+            call: What to send.
+            token: Proves who calls.
+            repeat: Whether to repeat it if the service or the connection fails, and its method is safe.
 
         Raises:
             TokenRefused: HTTP 401.
             GatewayError: What else went wrong.
         """
-        session = self._repeating if call.repeatable or call.method in _SAFE_METHODS else self._once
+        safe = call.repeatable or call.method in _SAFE_METHODS
+        session = self._repeating if safe and repeat else self._once
         try:
             status, headers, body = self._exchange(session, call, token, self._settings.read_timeout)
         except (requests.RequestException, OSError) as error:
