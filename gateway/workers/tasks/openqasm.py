@@ -9,6 +9,7 @@ from openqasm3.parser import QASM3ParsingError
 from qiskit import QuantumCircuit, qasm2, qasm3
 from qiskit.qasm3 import QASM3ImporterError
 
+from gateway.workers.tasks.openqasm3_flat import read_quickly
 from gateway.workers.tasks.violations import Unreadable
 
 _VERSION = re.compile(r"(?:\s|//[^\n]*(?:\n|$)|/\*(?:[^*]|\*(?!/))*\*/)*OPENQASM\s+(\d+)(?:\.\d+)?\s*;")
@@ -51,6 +52,8 @@ def _read_v2(source: str) -> QuantumCircuit:
 
 
 def _read_v3(source: str) -> QuantumCircuit:
+    if (circuit := read_quickly(source)) is not None:
+        return circuit
     try:
         return qasm3.loads(source)
     except MemoryError:

@@ -1,0 +1,151 @@
+"""Importing OpenQASM 3 quickly: flat programs, and flat stretches of others.
+
+Qiskit's reference importer spends nearly all of its time in a parser that is written in Python. Here only what needs that parser
+gets it: the text is cut into statements; those of a kind that is understood (`openqasm3_syntax`) go to the converter of the
+reference importer as the nodes that its own parser would have made; calls of gates, of which there are most, go straight into
+the circuit. Whatever else there is goes through the reference parser, statement by statement, between the others.
+
+A text is a sequence of statements and nothing else, so statements that can be parsed one by one make the same program
+together. If anything at all goes wrong, the circuit is given up, and the reference importer decides about the whole text.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, cast
+
+import openqasm3
+from openqasm3 import ast
+from qiskit import QuantumCircuit
+from qiskit.circuit import CircuitInstruction, Gate, Qubit
+from qiskit_qasm3_import import types
+from qiskit_qasm3_import.converter import ConvertVisitor
+from qiskit_qasm3_import.state import State
+
+from gateway.workers.tasks import openqasm3_syntax as syntax
+from gateway.workers.tasks.openqasm3_text import COMMENT, NotFlat, Outline, outline
+
+
+def read_quickly(source: str) -> QuantumCircuit | None:
+    """Return the circuit that the reference importer makes of an OpenQASM 3 text, or None: ask the reference importer.
+
+    None says nothing about the text; it may be right or wrong.
+    """
+    try:
+        return cast(QuantumCircuit, _Importer(outline(source)).convert(ast.Program([])).circuit)
+    except MemoryError:
+        raise
+    except Exception:  # noqa: BLE001 - whatever it was, the reference importer has the word
+        return None
+
+
+class _Importer(ConvertVisitor):
+    """The reference importer's converter, which reads the program from a text as it goes."""
+
+    def __init__(self, text: Outline) -> None:
+        super().__init__()
+        self._text = text
+        self._waiting: tuple[int, int] | None = None
+        """Where the statements are that the reference parser has to parse before anything else happens."""
+        self._values: dict[str, Any] = {}
+        self._targets: dict[str, tuple[tuple[Qubit, ...], ...]] = {}
+        self._gates: dict[str, tuple[Callable[..., Gate], int]] = {}
+
+    def visit_Program(self, node: ast.Program, context: State) -> State:  # noqa: N802 - the name that is looked for
+        """Convert the text. The empty program that stands for it says nothing."""
+        del node
+        if self._text.includes_gates:
+            self.visit(ast.Include("stdgates.inc"), context)
+        for start, end in self._text.statements():
+            if not self._understand(self._text.body[start:end], context):
+                self._waiting = (start if self._waiting is None else self._waiting[0], end)
+        self._catch_up(context)
+        return context
+
+    def _understand(self, text: str, context: State) -> bool:
+        """Convert a statement without the reference parser, if it is of a kind that is understood."""
+        if not text.endswith(";"):
+            return False
+        statement = text[:-1].strip()
+        return self._call(statement, context) or self._convert(statement, context)
+
+    def _catch_up(self, context: State) -> None:
+        """Convert the statements that wait for the reference parser."""
+        if self._waiting is None:
+            return
+        start, end = self._waiting
+        self._waiting = None
+        for statement in openqasm3.parse(self._text.body[start:end].replace(COMMENT, "\n")).statements:
+            self.visit(statement, context)
+
+    def _convert(self, text: str, context: State) -> bool:
+        """Convert a statement that is no call of a gate."""
+        statement = syntax.statement(text)
+        if statement is None:
+            return False
+        self._catch_up(context)
+        self.visit(statement, context)
+        return True
+
+    def _call(self, text: str, context: State) -> bool:
+        """Append what a statement calls, if it is the call of a gate without modifiers."""
+        parts = syntax.call_parts(text)
+        if parts is None:
+            return False
+        name, arguments, operands = parts
+        known = name in self._gates and operands in self._targets and all(map(self._values.__contains__, arguments))
+        if not known and not self._learn(name, arguments, operands, context):
+            return False
+        self._catch_up(context)
+        builder, n_arguments = self._gates[name]
+        if len(arguments) != n_arguments:
+            raise NotFlat
+        gate = builder(*[self._values[argument] for argument in arguments])
+        for index, qubits in enumerate(self._targets[operands]):
+            _append(context.circuit, gate.copy() if index > 0 else gate, qubits)
+        return True
+
+    def _learn(self, name: str, arguments: list[str], operands: str, context: State) -> bool:
+        """Find out what the parts of a call mean. Once known they stay so: a program gives each name once."""
+        expressions = {}
+        for text in arguments:
+            if text in self._values:
+                continue
+            if (value := syntax.number(text)) is not None:
+                self._values[text] = value
+            elif (expression := syntax.expression(text)) is not None:
+                expressions[text] = expression
+            else:
+                return False
+        qubits = syntax.operands(operands)
+        if qubits is None or not syntax.is_name(name):
+            return False
+        # What waits may declare the names, and comes first.
+        self._catch_up(context)
+        self._gates[name] = _gate_of(name, context)
+        for text, expression in expressions.items():
+            self._values[text] = self._resolve_angle(expression, context)
+        resolved = [self._resolve_qarg(qubit, context) for qubit in qubits]
+        self._targets[operands] = targets = tuple(self._broadcast_gate(resolved, qubits[0]))
+        if any(len(set(target)) != len(target) for target in targets):
+            raise NotFlat
+        return True
+
+
+def _gate_of(name: str, context: State) -> tuple[Callable[..., Gate], int]:
+    """Return what makes a gate, and the number of its arguments."""
+    symbol = context.symbol_table.get(name)
+    if symbol is None or not isinstance(symbol.type, types.Gate):
+        raise NotFlat
+    arguments = symbol.type.n_classical
+    return symbol.data, arguments if isinstance(arguments, int) else len(arguments)
+
+
+def _append(circuit: QuantumCircuit, gate: Gate, qubits: tuple[Qubit, ...]) -> None:
+    if gate.is_parameterized():
+        circuit.append(gate, qubits, [])
+        return
+    # What `append` does with qubits of the circuit that are different from each other, without looking at each again.
+    if len(qubits) != gate.num_qubits:
+        raise NotFlat
+    circuit._append(CircuitInstruction(gate, (), ()).replace(qubits=qubits, clbits=()))  # noqa: SLF001
