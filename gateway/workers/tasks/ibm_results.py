@@ -48,8 +48,8 @@ def ibm_decode(header: dict[str, Any], blobs: tuple[bytes, ...]) -> tuple[dict[s
     Circuits that the gateway sent become registers; anything else is kept as it came.
 
     Args:
-        header: `program`, the service's name; `job`, resource name of the job, for programs that are not the gateway's;
-            `backend`; `backend_version`; `status`, the service's word.
+        header: `program`, the service's name; `job`, resource name of the job, empty if it is not the gateway's; `backend`;
+            `backend_version`; `status`, the service's word.
         blobs: The results as they came.
 
     Returns:
@@ -74,6 +74,8 @@ def ibm_decode(header: dict[str, Any], blobs: tuple[bytes, ...]) -> tuple[dict[s
     result.run_time.GetCurrentTime()
     try:
         measured = _read(program, document, payload)
+        if measured is not None and header["job"] not in ("", measured.note.job):
+            measured = None  # parameters of a former job that a caller sent again, as a raw program
         if measured is not None:
             _fill(result, measured)
     except MemoryError:

@@ -169,7 +169,7 @@ def payloads(pool: WorkerPool) -> WorkerIbmPayloads:
 
 async def decode(payloads: WorkerIbmPayloads, results: bytes, program: str = "executor") -> Any:
     decoded = await payloads.decode(
-        results, program=program, job="jobs/j", backend="b", backend_version="1", status="Completed"
+        results, program=program, job="jobs/m1", backend="b", backend_version="1", status="Completed"
     )
     return decoded and result_pb2.JobResult.FromString(decoded)
 
