@@ -77,29 +77,40 @@ def client_version() -> dict[str, str]:
     return dict(_client_version())
 
 
-def list_request(
-    *,
-    skip: int,
-    backend_name: str | None,
-    status: StatusLike | Iterable[StatusLike] | None,
-    start_datetime: datetime | str | None,
-    end_datetime: datetime | str | None,
-    job_tags: list[str] | None,
-    descending: bool,
-    instance: str | None,
-    name: str | None,
-    session_id: str | None,
-) -> job_service_pb2.ListJobsRequest:
+def list_request(*, skip: int, descending: bool, **conditions: Any) -> job_service_pb2.ListJobsRequest:
     """Return the request for the first page of `jobs`; arguments are those of `GatewayProvider.jobs`.
 
     Raises:
-        IBMBackendValueError: A status is not known, tags are not a list of texts, or `skip` is negative.
+        IBMBackendValueError: As `job_filter`, or `skip` is negative.
         TypeError: A date is neither a datetime nor text.
         ValueError: The text of a date cannot be read.
     """
     if skip < 0:
         raise IBMBackendValueError(f"skip: {skip} is negative.")
-    conditions = job_pb2.JobFilter(
+    return job_service_pb2.ListJobsRequest(
+        filter=job_filter(**conditions), skip=skip, oldest_first=not descending, page_size=_PAGE_SIZE
+    )
+
+
+def job_filter(
+    *,
+    backend_name: str | None,
+    status: StatusLike | Iterable[StatusLike] | None,
+    job_tags: list[str] | None,
+    instance: str | None,
+    name: str | None,
+    session_id: str | None,
+    start_datetime: datetime | str | None = None,
+    end_datetime: datetime | str | None = None,
+) -> job_pb2.JobFilter:
+    """Return which jobs are meant; arguments are those of `GatewayProvider.jobs`.
+
+    Raises:
+        IBMBackendValueError: A status is not known, or tags are not a list of texts.
+        TypeError: A date is neither a datetime nor text.
+        ValueError: The text of a date cannot be read.
+    """
+    return job_pb2.JobFilter(
         statuses=status_numbers(status),  # type: ignore[arg-type]
         backends=[backend_name] if backend_name else [],
         accounts=[instance] if instance else [],
@@ -108,9 +119,6 @@ def list_request(
         session=session_name(session_id) if session_id else "",
         created_after=to_timestamp(start_datetime) if start_datetime is not None else None,
         created_before=to_timestamp(end_datetime) if end_datetime is not None else None,
-    )
-    return job_service_pb2.ListJobsRequest(
-        filter=conditions, skip=skip, oldest_first=not descending, page_size=_PAGE_SIZE
     )
 
 

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Any, NamedTuple
+from typing import Any, Generic, NamedTuple, TypeVar
 
 from qiskit.providers import JobStatus
 
 from qgateway import _status
 from qgateway._times import local_datetime, optional_seconds, optional_time
 from qgateway.v1 import job_pb2, job_service_pb2
+
+AnyJob = TypeVar("AnyJob")
 
 
 class PendingReason(NamedTuple):
@@ -47,6 +49,15 @@ class JobEvent(NamedTuple):
     """Status after the change. None: one that this client does not know."""
     message: str
     """One sentence for people; may be empty."""
+
+
+class JobChange(NamedTuple, Generic[AnyJob]):
+    """One change, as a watch of many jobs brings it."""
+
+    job: AnyJob
+    """Handle of the job, with the state after the change."""
+    event: JobEvent
+    """What changed. Its type is `SNAPSHOT` where the history is gone and the present state stands for it."""
 
 
 def pending_reason(record: job_pb2.Job) -> PendingReason | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable, Iterator
 from datetime import datetime
 from itertools import islice
@@ -14,10 +15,12 @@ from qgateway._pages import pages
 from qgateway._provider_record import ProviderRecord, warn_of_unreachable
 from qgateway._status import StatusLike
 from qgateway._translate import translated
+from qgateway._watch_state import ManyJobs, WatchState
 from qgateway.backend import GatewayBackend
 from qgateway.configuration import choose_least_busy, matches, retired
 from qgateway.exceptions import IBMBackendNotFoundError
 from qgateway.job import GatewayCircuitJob
+from qgateway.job_watch import JobWatch
 from qgateway.v1 import account_service_pb2, backend_pb2, backend_service_pb2, job_pb2, job_service_pb2
 
 
@@ -189,6 +192,50 @@ class GatewayProvider(ProviderRecord[Connection]):
             replies = pages(self.connection, lambda it: it.jobs.ListJobs, request)
             records = (record for reply in replies for record in reply.jobs)
             return [GatewayCircuitJob(self, record) for record in islice(records, most)]
+
+    def watch_jobs(
+        self,
+        *,
+        backend_name: str | None = None,
+        status: StatusLike | Iterable[StatusLike] | None = None,
+        job_tags: list[str] | None = None,
+        instance: str | None = None,
+        name: str | None = None,
+        session_id: str | None = None,
+        resume_token: str = "",
+        timeout: float | None = None,
+    ) -> JobWatch:
+        """Follow all jobs that match, as they change. Nothing is polled.
+
+        A job is matched by its state after the change. The watch goes on by itself after cuts, stalls and restarts of the
+        gateway, and brings each change once.
+
+        Args:
+            backend_name: Only jobs on this backend.
+            status: Only changes after which a job has this status; values as in `jobs`.
+            job_tags: Only jobs that have all of these tags.
+            instance: Only jobs in this account.
+            name: Only jobs with exactly this name.
+            session_id: Only jobs in this session.
+            resume_token: `resume_token` of an earlier watch with the same conditions, to go on where it stopped. Default: from
+                now on.
+            timeout: Seconds after which the watch ends, on the monotonic clock. None: it goes on until it is closed.
+
+        Raises:
+            IBMBackendValueError: A status is not known, or tags are not a list of texts.
+        """
+        conditions = _requests.job_filter(
+            backend_name=backend_name,
+            status=status,
+            job_tags=job_tags,
+            instance=instance or self._instance,
+            name=name,
+            session_id=session_id,
+        )
+        state = WatchState(
+            ManyJobs(conditions), self.target, now=time.monotonic(), resume_token=resume_token, timeout=timeout
+        )
+        return JobWatch(self, state)
 
     def retrieve_job(self, job_id: str) -> GatewayCircuitJob:
         """Return the handle of a job.

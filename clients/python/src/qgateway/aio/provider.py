@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Callable, Iterable
 from datetime import datetime
 from types import TracebackType
@@ -14,8 +15,10 @@ from qgateway._aio_pages import pages
 from qgateway._provider_record import ProviderRecord, warn_of_unreachable
 from qgateway._status import StatusLike
 from qgateway._translate import translated
+from qgateway._watch_state import ManyJobs, WatchState
 from qgateway.aio.backend import GatewayBackend
 from qgateway.aio.job import GatewayCircuitJob
+from qgateway.aio.job_watch import JobWatch
 from qgateway.configuration import choose_least_busy, matches, retired
 from qgateway.exceptions import IBMBackendNotFoundError
 from qgateway.v1 import account_service_pb2, backend_pb2, backend_service_pb2, job_pb2, job_service_pb2
@@ -135,6 +138,36 @@ class GatewayProvider(ProviderRecord[AioConnection]):
                 if most is not None and len(found) >= most:
                     return found[:most]
         return found
+
+    def watch_jobs(
+        self,
+        *,
+        backend_name: str | None = None,
+        status: StatusLike | Iterable[StatusLike] | None = None,
+        job_tags: list[str] | None = None,
+        instance: str | None = None,
+        name: str | None = None,
+        session_id: str | None = None,
+        resume_token: str = "",
+        timeout: float | None = None,
+    ) -> JobWatch:
+        """Follow all jobs that match, as they change; see `qgateway.GatewayProvider.watch_jobs`. Not to be awaited.
+
+        Raises:
+            IBMBackendValueError: A status is not known, or tags are not a list of texts.
+        """
+        conditions = _requests.job_filter(
+            backend_name=backend_name,
+            status=status,
+            job_tags=job_tags,
+            instance=instance or self._instance,
+            name=name,
+            session_id=session_id,
+        )
+        state = WatchState(
+            ManyJobs(conditions), self.target, now=time.monotonic(), resume_token=resume_token, timeout=timeout
+        )
+        return JobWatch(self, state)
 
     async def retrieve_job(self, job_id: str) -> GatewayCircuitJob:
         """Return the handle of a job; see `qgateway.GatewayProvider.retrieve_job`.
