@@ -185,7 +185,7 @@ async def test_what_is_no_result_is_told_apart_from_results(
 async def test_results_of_other_programs_are_kept_byte_for_byte(payloads: WorkerIbmPayloads) -> None:
     results = b'{"z" : 1.50, "a": [ ]}'
     result = await decode(payloads, results, "noise-learner")
-    assert (result.raw.media_type, result.raw.payload, result.job) == ("application/json", results, "jobs/j")
+    assert (result.raw.media_type, result.raw.payload, result.job) == ("application/json", results, "jobs/m1")
     assert result.success
 
 
