@@ -53,7 +53,7 @@ def pacing_of(accounts: Mapping[str, AccountSettings]) -> Mapping[str, Pacing]:
 def _local(name: str, account: LocalAccountSettings, pool: WorkerPool) -> Provider:
     return LocalProvider(
         name,
-        WorkerSimulators(pool),
+        WorkerSimulators(pool, max_result_bytes=account.max_result_bytes),
         LocalSettings(
             parallel_jobs=account.parallel_jobs,
             queue_limit=account.queue_limit,

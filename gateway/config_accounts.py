@@ -31,6 +31,8 @@ class LocalAccountSettings(Section):
     """Most shots of a circuit."""
     max_circuits: Annotated[int, Field(ge=1)] = 300
     """Most experiments of a job."""
+    max_result_bytes: Annotated[int, Field(ge=1024, lt=2**31)] = 1024**3
+    """Largest result of a job, in bytes. A job whose outcomes would take more ends in ERROR."""
 
 
 class VaultKeySettings(Section):

@@ -8,6 +8,7 @@ import signal
 import sys
 from collections.abc import Callable
 from contextlib import AsyncExitStack
+from pathlib import Path
 from typing import Any
 
 import grpc
@@ -109,7 +110,7 @@ class GatewayServer:
         try:
             store = await Store.open(settings.store.path)
             self._parts.push_async_callback(store.close)
-            pool = _worker_pool(settings)
+            pool = _worker_pool(settings, store.payloads.incoming)
             self._parts.push_async_callback(pool.close)
             reader = WorkerProgramReader(
                 pool, time_limit=settings.workers.time_limit, memory_limit=settings.workers.memory_limit
@@ -236,16 +237,17 @@ def _bind(server: grpc.aio.Server, setting: str, address: str, credentials: grpc
         raise ConfigError(f"server.{setting}: cannot listen on {address}. Is another program using the port?") from None
 
 
-def _worker_pool(settings: Settings) -> WorkerPool:
+def _worker_pool(settings: Settings, files: Path) -> WorkerPool:
     """Return one pool for all work: the process that has just read a program is the quickest to run it, too.
 
-    It has room for every run that the accounts allow, and beside those for reading programs.
+    It has room for every run that the accounts allow, and beside those for reading programs. What is too large for a pipe goes
+    into files where the store takes them from.
     """
     runs = sum(
         account.parallel_jobs for account in settings.accounts.values() if isinstance(account, LocalAccountSettings)
     )
     warm_up = "warm_up_programs,warm_up_simulation" if runs else "warm_up_programs"
-    return WorkerPool(size=settings.workers.processes + runs, warm_up=warm_up)
+    return WorkerPool(size=settings.workers.processes + runs, warm_up=warm_up, files=files)
 
 
 def _channel_options(settings: ServerSettings) -> list[tuple[str, Any]]:

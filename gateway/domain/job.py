@@ -11,6 +11,7 @@ from enum import StrEnum
 from typing import Any
 
 from gateway.domain.errors import Reason
+from gateway.domain.payload import KeptPayload
 
 DEFAULT_SHOTS = 4000
 """Shots of a circuit when the caller names none; the default of the classic IBM client."""
@@ -270,8 +271,8 @@ class Change:
     job: Job
     type: EventType
     message: str = ""
-    result: bytes | None = None
-    """The serialised `qgateway.v1.JobResult` to store with it."""
+    result: KeptPayload | None = None
+    """The serialised `qgateway.v1.JobResult` to store with it; a large one in a file that the store keeps."""
 
 
 def with_status(job: Job, status: JobStatus, at: datetime, **fields: Any) -> Job:

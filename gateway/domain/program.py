@@ -12,6 +12,7 @@ from typing import Protocol
 
 from gateway.domain.backend import Backend
 from gateway.domain.job import ProgramSummary, RunOptions
+from gateway.domain.payload import Payload
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,7 +20,7 @@ class PreparedProgram:
     """A program that was read, checked, bound and, where asked for, transpiled."""
 
     summary: ProgramSummary
-    circuits: bytes
+    circuits: Payload
     """The experiments in a form that only workers read (QPY of bound circuits, in the order of the results); of a RAW program the
     serialised `qgateway.v1.RawProgram`, which only its provider reads."""
     dynamic: bool
@@ -29,7 +30,7 @@ class PreparedProgram:
 class ProgramReader(Protocol):
     """Reads untrusted programs, away from the server's process."""
 
-    async def prepare(self, program: bytes, backend: Backend, options: RunOptions) -> PreparedProgram:
+    async def prepare(self, program: Payload, backend: Backend, options: RunOptions) -> PreparedProgram:
         """Read, check, bind and transpile a program.
 
         Args:
@@ -43,8 +44,8 @@ class ProgramReader(Protocol):
         """
 
     async def select_result(
-        self, result: bytes, experiments: tuple[int, ...], *, include_counts: bool, omit_shots: bool
-    ) -> bytes:
+        self, result: Payload, experiments: tuple[int, ...], *, include_counts: bool, omit_shots: bool
+    ) -> Payload:
         """Return a serialised `JobResult` with some experiments (empty: all), with counts, or without shots, as asked for.
 
         Raises:

@@ -16,6 +16,7 @@ from typing import Protocol
 from gateway.domain.backend import Backend, BackendProperties, BackendStatus
 from gateway.domain.errors import GatewayError
 from gateway.domain.job import JobFailure, JobStatus, RunOptions, SchedulingMode
+from gateway.domain.payload import Payload
 from gateway.domain.program import PreparedProgram
 from gateway.domain.session import SessionState
 
@@ -246,8 +247,8 @@ class Provider(Protocol):
     def updates(self) -> AsyncIterator[ProviderUpdate]:
         """Yield changes as they happen, for as long as the provider lives. Only with PUSH. One consumer."""
 
-    async def fetch_result(self, provider_job_id: str) -> bytes:
-        """Return the result of a DONE job as a serialised `qgateway.v1.JobResult`."""
+    async def fetch_result(self, provider_job_id: str) -> Payload:
+        """Return the result of a DONE job as a serialised `qgateway.v1.JobResult`; a large one best as a file."""
 
     async def forget(self, provider_job_id: str) -> None:
         """Release what the provider keeps of a final job whose result is stored. Unknown ids are ignored."""

@@ -216,8 +216,9 @@ class Poller:
         """Bring the result in, and only then let the job be DONE."""
         try:
             await async_failpoint("result.before_fetch")
-            result = await self._provider.fetch_result(update.provider_job_id)
+            fetched = await self._provider.fetch_result(update.provider_job_id)
             await async_failpoint("result.fetched")
+            result = await self._store.payloads.keep(fetched)
         except NotFound as error:
             failure = JobFailure(Reason.RESULT_ABSENT, error.message)
             await self._change(job.id, partial(transitions.failed, failure=failure))

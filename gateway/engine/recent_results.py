@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections import OrderedDict
 
+from gateway.domain.payload import Payload
+
 _MAX_BYTES = 32 * 1024 * 1024
 _MAX_RESULT_BYTES = 1024 * 1024
 """Larger results are read from the store: what that costs is little beside their download."""
@@ -16,9 +18,9 @@ class RecentResults:
         self._results: OrderedDict[str, bytes] = OrderedDict()
         self._size = 0
 
-    def put(self, job_id: str, result: bytes) -> None:
-        """Keep a result that is in the store."""
-        if len(result) > _MAX_RESULT_BYTES or job_id in self._results:
+    def put(self, job_id: str, result: Payload) -> None:
+        """Keep a result that is in the store, unless it is large."""
+        if not isinstance(result, bytes) or len(result) > _MAX_RESULT_BYTES or job_id in self._results:
             return
         self._results[job_id] = result
         self._size += len(result)

@@ -1,14 +1,31 @@
-"""Hands out results and programs."""
+"""Hands out results and programs, whole or in pieces."""
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+
 from gateway.domain.access import Caller
-from gateway.domain.errors import FailedPrecondition, Reason
+from gateway.domain.errors import FailedPrecondition, OutOfRange, Reason
 from gateway.domain.job import Job, JobStatus
+from gateway.domain.payload import KeptPayload, Payload, PayloadFile, payload_size
 from gateway.domain.program import ProgramReader
 from gateway.engine.jobs import Jobs
 from gateway.engine.recent_results import RecentResults
 from gateway.store import Store
+
+
+@dataclass(frozen=True, slots=True)
+class Download:
+    """A program or result on its way to a caller."""
+
+    size_bytes: int
+    """Size of the whole."""
+    sha256: str
+    """SHA-256 of the whole, 64 hexadecimal digits."""
+    pieces: AsyncIterator[bytes]
+    """The bytes from the offset on. Nothing is read ahead but the next piece."""
 
 
 class Results:
@@ -27,7 +44,7 @@ class Results:
         self._reader = reader
         self._recent_results = recent_results
 
-    async def result(self, caller: Caller, job_id: str) -> tuple[Job, bytes]:
+    async def result(self, caller: Caller, job_id: str) -> tuple[Job, KeptPayload]:
         """Return a job and its result, a serialised `qgateway.v1.JobResult`.
 
         Raises:
@@ -41,7 +58,7 @@ class Results:
                 reason=Reason.RESULT_NOT_READY,
                 metadata={"job": job_id, "status": job.status},
             )
-        result = self._recent_results.get(job_id)
+        result: KeptPayload | None = self._recent_results.get(job_id)
         if result is None and job.status is JobStatus.DONE:
             result = await self._store.read_result(job_id)
         if result is None:
@@ -54,27 +71,63 @@ class Results:
         return job, result
 
     async def select_result(
-        self, caller: Caller, job_id: str, experiments: tuple[int, ...], *, include_counts: bool, omit_shots: bool
+        self,
+        caller: Caller,
+        job_id: str,
+        experiments: tuple[int, ...],
+        *,
+        include_counts: bool,
+        omit_shots: bool,
+        max_bytes: int,
     ) -> bytes:
-        """Return part of a result, with counts if asked for.
+        """Return part of a result, with counts if asked for. A large result is read by a worker, and only where it must be.
 
         Raises:
             NotFound: There is no such job.
             FailedPrecondition: It has no result, or none yet.
             InvalidArgument: There is no such experiment.
+            OutOfRange: What was selected has more than `max_bytes`.
         """
         _, result = await self.result(caller, job_id)
-        if not experiments and not include_counts and not omit_shots:
-            return result
-        return await self._reader.select_result(
-            result, experiments, include_counts=include_counts, omit_shots=omit_shots
-        )
+        selected: Payload = result
+        if experiments or include_counts or omit_shots:
+            selected = await self._reader.select_result(
+                result, experiments, include_counts=include_counts, omit_shots=omit_shots
+            )
+        if (size := payload_size(selected)) > max_bytes:
+            raise OutOfRange(
+                f"The result has {size} bytes and does not fit into one message. Use DownloadJobResult, or select experiments.",
+                reason=Reason.RESULT_TOO_LARGE,
+                metadata={"size_bytes": str(size), "limit_bytes": str(max_bytes)},
+            )
+        return await asyncio.to_thread(selected.path.read_bytes) if isinstance(selected, PayloadFile) else selected
 
-    async def program(self, caller: Caller, job_id: str) -> tuple[Job, bytes]:
-        """Return a job and its program, a serialised `qgateway.v1.Program`, as submitted.
+    async def download_result(self, caller: Caller, job_id: str, *, offset: int, piece_bytes: int) -> Download:
+        """Return a result in pieces.
 
         Raises:
             NotFound: There is no such job.
+            FailedPrecondition: It has no result, or none yet.
+            OutOfRange: The offset lies behind the end.
+        """
+        job, result = await self.result(caller, job_id)
+        return self._download(result, job.result.sha256 if job.result else "", offset, piece_bytes)
+
+    async def download_program(self, caller: Caller, job_id: str, *, offset: int, piece_bytes: int) -> Download:
+        """Return a program in pieces: a serialised `qgateway.v1.Program`, as submitted.
+
+        Raises:
+            NotFound: There is no such job.
+            OutOfRange: The offset lies behind the end.
         """
         job = await self._jobs.get(caller, job_id)
-        return job, await self._store.read_program(job_id)
+        return self._download(await self._store.read_program(job_id), job.program.sha256, offset, piece_bytes)
+
+    def _download(self, payload: KeptPayload, sha256: str, offset: int, piece_bytes: int) -> Download:
+        size = payload_size(payload)
+        if offset > size:
+            raise OutOfRange(
+                f"The download has {size} bytes; it cannot begin at {offset}.",
+                metadata={"size_bytes": str(size), "offset": str(offset)},
+            )
+        return Download(size, sha256, self._store.payloads.read_pieces(payload, offset, piece_bytes))

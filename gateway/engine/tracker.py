@@ -86,7 +86,7 @@ class Tracker:
     async def _commit(self, job_id: str, update: ProviderUpdate) -> None:
         try:
             if update.status is JobStatus.DONE:
-                result = await self._provider.fetch_result(update.provider_job_id)
+                result = await self._store.payloads.keep(await self._provider.fetch_result(update.provider_job_id))
                 job = await self._store.change_job(job_id, partial(transitions.finished, update=update, result=result))
                 if job.status is JobStatus.DONE:
                     self._recent_results.put(job_id, result)

@@ -35,6 +35,7 @@ from gateway.domain.job import (
     utc_now,
     with_status,
 )
+from gateway.domain.payload import KeptFile, KeptPayload, payload_size
 from gateway.domain.provider import ProviderUpdate
 
 _ORDER = {JobStatus.INITIALIZING: 0, JobStatus.QUEUED: 1, JobStatus.VALIDATING: 2, JobStatus.RUNNING: 3}
@@ -205,11 +206,12 @@ def twin_found(job: Job, provider_job_id: str, *, alive: bool) -> Change:
     return Change(replace(job, updated_at=utc_now()), EventType.NOTE, message)
 
 
-def finished(job: Job, update: ProviderUpdate, result: bytes) -> Change | None:
+def finished(job: Job, update: ProviderUpdate, result: KeptPayload) -> Change | None:
     """Note that the job is done, with its result."""
     if job.status.is_final:
         return None
-    summary = ResultSummary(len(result), hashlib.sha256(result).hexdigest())
+    sha256 = result.sha256 if isinstance(result, KeptFile) else hashlib.sha256(result).hexdigest()
+    summary = ResultSummary(payload_size(result), sha256)
     done = with_status(
         _started(job, update),
         JobStatus.DONE,

@@ -2,31 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
-from typing import Any, TypeVar
+from typing import Any
 
 import grpc
-from qgateway.v1 import job_pb2, job_service_pb2, job_service_pb2_grpc, result_pb2
+from qgateway.v1 import job_pb2, job_service_pb2, result_pb2
 
-from gateway.domain.errors import InvalidArgument, OutOfRange, Reason
+from gateway.domain.errors import InvalidArgument
 from gateway.domain.job import Job
 from gateway.engine.engine import Engine
 from gateway.engine.tokens import page_token, read_page_token
 from gateway.rpc import messages, requests
 from gateway.rpc.interceptor import current_caller
 from gateway.rpc.limits import Limits
+from gateway.rpc.transfer_service import Transfers
 from gateway.rpc.watch_streams import WatchStreams
 
 _Context = grpc.aio.ServicerContext[Any, Any]
-_Chunk = TypeVar("_Chunk", job_service_pb2.DownloadJobResultResponse, job_service_pb2.DownloadJobProgramResponse)
 
 
-class JobService(job_service_pb2_grpc.JobServiceServicer):
+class JobService(Transfers):
     """Submit jobs, follow them, read their results."""
 
     def __init__(self, engine: Engine, limits: Limits) -> None:
-        self._engine = engine
-        self._limits = limits
+        super().__init__(engine, limits)
         self._streams = WatchStreams(engine, limits)
 
     async def SubmitJob(
@@ -137,33 +135,9 @@ class JobService(job_service_pb2_grpc.JobServiceServicer):
             tuple(request.experiments),
             include_counts=request.include_counts,
             omit_shots=request.omit_shots,
+            max_bytes=self._limits.max_response_bytes,
         )
-        if len(blob) > self._limits.max_response_bytes:
-            raise OutOfRange(
-                f"The result has {len(blob)} bytes and does not fit into one message. Use DownloadJobResult, or select "
-                "experiments.",
-                reason=Reason.RESULT_TOO_LARGE,
-                metadata={"size_bytes": str(len(blob)), "limit_bytes": str(self._limits.max_response_bytes)},
-            )
         return job_service_pb2.GetJobResultResponse(result=result_pb2.JobResult.FromString(blob))
-
-    async def DownloadJobResult(
-        self, request: job_service_pb2.DownloadJobResultRequest, context: _Context
-    ) -> AsyncIterator[job_service_pb2.DownloadJobResultResponse]:
-        """Stream a result."""
-        job, blob = await self._engine.results.result(current_caller(), _job_id(request.name))
-        sha256 = bytes.fromhex(job.result.sha256) if job.result else b""
-        for chunk in self._chunks(blob, sha256, request.offset, job_service_pb2.DownloadJobResultResponse):
-            yield chunk
-
-    async def DownloadJobProgram(
-        self, request: job_service_pb2.DownloadJobProgramRequest, context: _Context
-    ) -> AsyncIterator[job_service_pb2.DownloadJobProgramResponse]:
-        """Stream a program."""
-        job, blob = await self._engine.results.program(current_caller(), _job_id(request.name))
-        sha256 = bytes.fromhex(job.program.sha256)
-        for chunk in self._chunks(blob, sha256, request.offset, job_service_pb2.DownloadJobProgramResponse):
-            yield chunk
 
     async def GetJobLogs(
         self, request: job_service_pb2.GetJobLogsRequest, context: _Context
@@ -201,17 +175,6 @@ class JobService(job_service_pb2_grpc.JobServiceServicer):
     async def _message(self, job: Job) -> job_pb2.Job:
         # This may be one of hundreds: no provider is asked for it.
         return messages.job(job, await self._engine.jobs.queue_place(job, ask=False))
-
-    def _chunks(self, blob: bytes, sha256: bytes, offset: int, response: type[_Chunk]) -> Iterator[_Chunk]:
-        if requests.offset(offset) > len(blob):
-            raise OutOfRange(
-                f"The download has {len(blob)} bytes; it cannot begin at {offset}.",
-                metadata={"size_bytes": str(len(blob)), "offset": str(offset)},
-            )
-        size = self._limits.chunk_bytes
-        yield response(data=blob[offset : offset + size], total_size_bytes=len(blob), sha256=sha256)
-        for start in range(offset + size, len(blob), size):
-            yield response(data=blob[start : start + size])
 
 
 def _job_id(name: str) -> str:

@@ -86,7 +86,7 @@ class WatchStreams:
         if stored is None or stored.size_bytes > min(most, _MAX_SENT_ALONG):
             return b""
         _, result = await self._results.result(caller, event.job.id)
-        return messages.watch_result(result)
+        return messages.watch_result(result) if isinstance(result, bytes) else b""
 
 
 def _or_snapshot(request: job_service_pb2.WatchJobRequest | job_service_pb2.WatchJobsRequest) -> bool:

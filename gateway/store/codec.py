@@ -13,6 +13,7 @@ from pydantic import ConfigDict, TypeAdapter
 
 from gateway.domain.errors import Internal
 from gateway.domain.job import Job
+from gateway.domain.payload import KeptFile, KeptPayload
 from gateway.domain.session import Session
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -64,6 +65,8 @@ class Encoding(StrEnum):
 
     RAW = "raw"
     ZSTD = "zstd"
+    FILE = "file"
+    """In a file beside the database, as it is; see `gateway.store.files`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,8 +90,10 @@ def _compressor() -> zstandard.ZstdCompressor:
     return found
 
 
-def encode_blob(data: bytes) -> Blob:
-    """Hash bytes and compress them, unless that does not make them smaller."""
+def encode_blob(data: KeptPayload) -> Blob:
+    """Hash bytes and compress them, unless that does not make them smaller. A file stays where it is."""
+    if isinstance(data, KeptFile):
+        return Blob(data.sha256, data.size_bytes, Encoding.FILE, b"")
     sha256 = hashlib.sha256(data).hexdigest()
     compressed = _compressor().compress(data)
     if len(compressed) < len(data):

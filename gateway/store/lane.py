@@ -109,6 +109,8 @@ class Lane(Generic[S]):
             last = len(batch) < len(requests)
             if batch:
                 self._loop.call_soon_threadsafe(self._settle, batch, self._outcome(batch))
+            # What was read belongs to its reader alone: it must not live here until the next call comes.
+            del requests, batch
         self._loop.call_soon_threadsafe(self._stopped.set_result, None)
 
     def _outcome(self, batch: Sequence[Request[S]]) -> Sequence[JobEvent]:

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Row, Select, bindparam, func, select, text
+from sqlalchemy import Connection, Row, bindparam, func, literal_column, select, text
 
 from gateway.domain.access import AuditEntry
 from gateway.domain.errors import NotFound, OutOfRange, Reason
 from gateway.domain.job import EventType, Job, JobEvent
+from gateway.domain.payload import KeptFile, KeptPayload
 from gateway.domain.query import JobFilter, JobPage
-from gateway.store.codec import decode_blob, decode_job, from_micros
+from gateway.store.codec import Encoding, decode_blob, decode_job, from_micros, to_micros
 from gateway.store.database import driver_connection
+from gateway.store.files import PayloadFiles
 from gateway.store.listing import page_of_jobs
 from gateway.store.schema import (
     audit,
@@ -24,8 +27,10 @@ from gateway.store.schema import (
     keys,
     marks,
     programs,
+    result_files,
     results,
     sql,
+    uploads,
 )
 from gateway.store.sessions import SessionReads
 
@@ -52,6 +57,16 @@ _COMPACTED = select(marks.c.revision).where(marks.c.name == "compacted")
 _LAST_REVISION = text("SELECT seq FROM sqlite_sequence WHERE name = 'events'")
 
 
+_USES_OF_FILE = tuple(
+    sql(select(literal_column("1")).where(table.c.sha256 == bindparam("sha256"), *conditions))
+    for table, *conditions in (
+        (programs, programs.c.encoding == literal_column(f"'{Encoding.FILE}'")),
+        (result_files,),
+        (uploads,),
+    )
+)
+
+
 @dataclass(frozen=True, slots=True)
 class AuditRecord:
     """An audit entry as it is stored."""
@@ -66,13 +81,15 @@ class Reads:
 
     Args:
         connection: A connection of the thread's own. It begins no transaction by itself.
+        files: Where large payloads stand.
     """
 
-    def __init__(self, connection: Connection) -> None:
+    def __init__(self, connection: Connection, files: PayloadFiles) -> None:
         self.connection = driver_connection(connection)
         self._core = connection
         self.sessions = SessionReads(connection)
         self._execute = self.connection.execute
+        self._files = files
 
     def job(self, job_id: str) -> Job | None:
         """See `Store.get_job`."""
@@ -143,16 +160,35 @@ class Reads:
         """See `Store.last_revision`."""
         return self._core.scalar(_LAST_REVISION) or 0
 
-    def program(self, job_id: str) -> bytes:
+    def program(self, job_id: str) -> KeptPayload:
         """See `Store.read_program`."""
-        program = self._blob(select(programs).join(jobs).where(jobs.c.id == job_id))
-        if program is None:
+        row = self._core.execute(select(programs).join(jobs).where(jobs.c.id == job_id)).one_or_none()
+        if row is None:
             raise NotFound.job(job_id)
-        return program
+        if row.encoding == Encoding.FILE:
+            return self._files.find(row.sha256, row.size)
+        return decode_blob(row.encoding, row.size, row.data)
 
-    def result(self, job_id: str) -> bytes | None:
+    def result(self, job_id: str) -> KeptPayload | None:
         """See `Store.read_result`."""
-        return self._blob(select(results).join(jobs).where(jobs.c.id == job_id))
+        row = self._core.execute(select(results).join(jobs).where(jobs.c.id == job_id)).one_or_none()
+        if row is not None:
+            return decode_blob(row.encoding, row.size, row.data)
+        file = self._core.execute(select(result_files).join(jobs).where(jobs.c.id == job_id)).one_or_none()
+        return self._files.find(file.sha256, file.size) if file else None
+
+    def upload(self, tenant: str, sha256: str, now: datetime) -> tuple[KeptFile, datetime] | None:
+        """See `Store.find_upload`."""
+        row = self._core.execute(
+            select(uploads).where(
+                uploads.c.tenant == tenant, uploads.c.sha256 == sha256, uploads.c.expires_at > to_micros(now)
+            )
+        ).one_or_none()
+        return (self._files.find(row.sha256, row.size), from_micros(row.expires_at)) if row else None
+
+    def uses_file(self, sha256: str) -> bool:
+        """Return whether a row refers to a file."""
+        return any(self._execute(query, {"sha256": sha256}).fetchone() for query in _USES_OF_FILE)
 
     def audit_records(self, *, after: int, limit: int) -> tuple[AuditRecord, ...]:
         """See `Store.audit_records`."""
@@ -162,10 +198,6 @@ class Reads:
     def _job(self, query: str, **parameters: str) -> Job | None:
         row = self._execute(query, parameters).fetchone()
         return decode_job(row[0]) if row else None
-
-    def _blob(self, query: Select[Any]) -> bytes | None:
-        row = self._core.execute(query).one_or_none()
-        return decode_blob(row.encoding, row.size, row.data) if row else None
 
 
 def _event(row: Row[Any]) -> JobEvent:

@@ -28,7 +28,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects import sqlite
 
-SCHEMA_REVISION = "0003"
+SCHEMA_REVISION = "0004"
 """The newest migration, whose outcome `metadata` describes. A database that names it is opened without a look at the migrations."""
 
 metadata = MetaData(
@@ -115,6 +115,29 @@ results = Table(
     Column("encoding", Text, nullable=False),
     Column("data", LargeBinary, nullable=False),
 )
+
+# Results too large for a row stand in files.
+result_files = Table(
+    "result_files",
+    metadata,
+    Column("job_seq", _Counter, ForeignKey("jobs.seq", ondelete="CASCADE"), primary_key=True),
+    Column("sha256", Text, nullable=False),  # names the file
+    Column("size", BigInteger, nullable=False),
+)
+Index("ix_result_files_file", result_files.c.sha256)
+
+# Programs that a tenant uploaded and may name in a submission. Their bytes stand in files.
+uploads = Table(
+    "uploads",
+    metadata,
+    Column("tenant", Text, primary_key=True),
+    Column("sha256", Text, primary_key=True),
+    Column("size", BigInteger, nullable=False),
+    Column("expires_at", BigInteger, nullable=False),
+    sqlite_with_rowid=False,
+)
+Index("ix_uploads_file", uploads.c.sha256)
+Index("ix_uploads_expiry", uploads.c.expires_at)
 
 # An event outlives its job, so it does not refer to it. `document` is the job after the change.
 events = Table(

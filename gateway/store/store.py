@@ -6,19 +6,25 @@ import asyncio
 from collections.abc import Callable, Sequence
 from datetime import datetime
 from pathlib import Path
+from typing import TypeVar
 
 from gateway.domain.access import AuditEntry
 from gateway.domain.errors import Internal
-from gateway.domain.job import Change, Job, JobEvent
+from gateway.domain.job import Change, Job, JobEvent, utc_now
+from gateway.domain.payload import KeptFile, KeptPayload, Payload
 from gateway.domain.query import JobFilter, JobPage
 from gateway.domain.session import Session, SessionPage
 from gateway.store.codec import encode_blob
 from gateway.store.database import Database
+from gateway.store.files import PayloadFiles
 from gateway.store.lane import Lane
+from gateway.store.payloads import Payloads
 from gateway.store.reader import SharedSnapshot
 from gateway.store.reads import AuditRecord, Reads
 from gateway.store.writer import GroupCommit
 from gateway.store.writes import Writes
+
+T = TypeVar("T")
 
 _INLINE_BYTES = 16 * 1024
 """Size up to which a program is hashed and compressed on the event loop: below it, a change of thread takes longer."""
@@ -33,7 +39,9 @@ class _Files:
     def __init__(self, path: Path) -> None:
         self.database = Database(path)
         try:
-            self.points, self.pages = Reads(self.database.connect()), Reads(self.database.connect())
+            self.files = PayloadFiles(path.with_name(f"{path.name}.files"))
+            # The last one is for looking, outside of any batch, at what is committed by now.
+            self.points, self.pages, self.current = (Reads(self.database.connect(), self.files) for _ in range(3))
             self.token_key = self.points.key("resume_tokens")
             self.writes = Writes(self.database.connect(), last_revision=self.points.last_revision())
         except BaseException:
@@ -43,6 +51,8 @@ class _Files:
 
 class Store:
     """What must survive: jobs, programs, results, events and the audit trail, in one SQLite file.
+
+    What is too large for that stands in files beside it.
 
     A write returns when it is on disk. Each write is one transaction of its row, its event and its audit entry, and writes that
     wait at the same time share a commit. A write that has begun is finished even if its caller is cancelled.
@@ -60,6 +70,8 @@ class Store:
         self._database = files.database
         self.token_key = files.token_key
         """Signs resume tokens: drawn when the database was made, and the same for every gateway over it."""
+        self.payloads = Payloads(files.files, files.current.uses_file)
+        """Programs and results that are too large for a row."""
         self._closing = asyncio.Lock()
         self._listeners: list[Listener] = []
         self._writer = Lane("store-writer", GroupCommit(files.writes), publish=self._publish)
@@ -73,7 +85,7 @@ class Store:
 
         Args:
             path: The database file. A missing file is created with mode 0600, a missing directory with 0700. Two more files stand
-                beside it while it is open (`-wal`, `-shm`), and a lock file (`.lock`).
+                beside it while it is open (`-wal`, `-shm`), a lock file (`.lock`), and a directory for large payloads (`.files`).
 
         Raises:
             StoreUnusable: Another server has it open, it is no database, or a newer gateway wrote it.
@@ -85,6 +97,7 @@ class Store:
         async with self._closing:
             for lane in (self._writer, self._points, self._pages):
                 await lane.close()
+            await self.payloads.close()
             await asyncio.to_thread(self._database.close)
 
     def subscribe(self, listener: Listener) -> None:
@@ -97,7 +110,7 @@ class Store:
 
     # Writes
 
-    async def create_job(self, job: Job, program: bytes, audit: AuditEntry) -> Job:
+    async def create_job(self, job: Job, program: Payload, audit: AuditEntry) -> Job:
         """Store a new job with its program, and tell it as CREATED.
 
         Args:
@@ -111,8 +124,9 @@ class Store:
         Raises:
             Internal: The program does not match `job.program`, or the id is taken.
         """
-        small = len(program) <= _INLINE_BYTES
-        blob = encode_blob(program) if small else await asyncio.to_thread(encode_blob, program)
+        kept = await self.payloads.keep(program)
+        small = isinstance(kept, KeptFile) or len(kept) <= _INLINE_BYTES
+        blob = encode_blob(kept) if small else await asyncio.to_thread(encode_blob, kept)
         if (blob.sha256, blob.size) != (job.program.sha256, job.program.size_bytes):
             raise Internal(f"The program of job {job.id!r} does not match its summary.")
         return await self._writer.run(lambda writes: writes.create_job(job, blob, audit))
@@ -152,7 +166,8 @@ class Store:
         Raises:
             NotFound: There is no such job.
         """
-        await self._writer.run(lambda writes: writes.delete_job(job_id, check, audit))
+        program, result = await self._writer.run(lambda writes: writes.delete_job(job_id, check, audit))
+        await self.payloads.remove_unused({program, result} - {""})
 
     async def append_audit(self, audit: AuditEntry) -> None:
         """Write an audit entry that belongs to no change of a job."""
@@ -195,6 +210,15 @@ class Store:
             NotFound: There is no such session.
         """
         return await self._writer.run(lambda writes: writes.sessions.change(session_id, change, audit))
+
+    async def add_upload(self, tenant: str, file: KeptFile, expires_at: datetime) -> None:
+        """Let a tenant refer to a file as its program until a time. A second upload renews the time."""
+        await self._writer.run(lambda writes: writes.add_upload(tenant, file, expires_at))
+
+    async def collect_garbage(self) -> int:
+        """Forget uploads whose time has come, and remove the files that nothing refers to. Returns the number of files."""
+        await self._writer.run(lambda writes: writes.drop_expired_uploads(utc_now()))
+        return await self.payloads.remove_unused()
 
     # Reads of one job
 
@@ -278,21 +302,36 @@ class Store:
         """Return all sessions that have not ended, the oldest first."""
         return await self._pages.run(lambda reads: reads.sessions.open())
 
-    async def read_program(self, job_id: str) -> bytes:
-        """Return the serialised `qgateway.v1.Program` of a job.
+    async def read_program(self, job_id: str) -> KeptPayload:
+        """Return the serialised `qgateway.v1.Program` of a job, a large one as a file.
 
         Raises:
             NotFound: There is no such job.
         """
-        return await self._pages.run(lambda reads: reads.program(job_id))
+        return await self._read_file(lambda reads: reads.program(job_id))
 
-    async def read_result(self, job_id: str) -> bytes | None:
-        """Return the serialised `qgateway.v1.JobResult` of a job, or None if there is no result or no such job."""
-        return await self._pages.run(lambda reads: reads.result(job_id))
+    async def read_result(self, job_id: str) -> KeptPayload | None:
+        """Return the serialised `qgateway.v1.JobResult` of a job, a large one as a file. None if there is no result or no job."""
+        return await self._read_file(lambda reads: reads.result(job_id))
+
+    async def find_upload(self, tenant: str, sha256: str) -> tuple[KeptFile, datetime] | None:
+        """Return a program that a tenant uploaded, and until when it may be referred to. None if there is none."""
+        return await self._read_file(lambda reads: reads.upload(tenant, sha256, utc_now()))
 
     async def audit_records(self, *, after: int = 0, limit: int) -> tuple[AuditRecord, ...]:
         """Return up to `limit` audit entries with a sequence above `after`, ascending."""
         return await self._pages.run(lambda reads: reads.audit_records(after=after, limit=limit))
+
+    async def _read_file(self, call: Callable[[Reads], T]) -> T:
+        try:
+            return await self._pages.run(call)
+        except FileNotFoundError:  # it was deleted between the look at the row and the look at the file; or it is lost
+            try:
+                return await self._pages.run(call)
+            except FileNotFoundError as error:
+                raise Internal(
+                    f"A file of the store is missing or damaged ({error}). Restore the database and its files from a backup."
+                ) from error
 
     def _publish(self, events: Sequence[JobEvent]) -> None:
         for listener in self._listeners:

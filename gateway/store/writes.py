@@ -14,7 +14,8 @@ from sqlalchemy import Connection, bindparam, delete, exists, select, true, upda
 from gateway.domain.access import AuditEntry
 from gateway.domain.errors import Internal, NotFound
 from gateway.domain.job import Change, EventType, Job, JobEvent, ResultSummary
-from gateway.store.codec import Blob, decode_job, encode_blob, encode_job, to_micros
+from gateway.domain.payload import KeptFile, KeptPayload
+from gateway.store.codec import Blob, Encoding, decode_job, encode_blob, encode_job, to_micros
 from gateway.store.database import driver_connection
 from gateway.store.schema import (
     audit,
@@ -25,8 +26,10 @@ from gateway.store.schema import (
     jobs,
     marks,
     programs,
+    result_files,
     results,
     sql,
+    uploads,
 )
 from gateway.store.sessions import SessionWrites
 
@@ -41,6 +44,9 @@ _ADD_PROGRAM = insert_sql(programs)
 _ADD_JOB = insert_sql(jobs, numbered=True)
 _ADD_TAG = insert_sql(job_tags)
 _ADD_RESULT = insert_sql(results)
+_ADD_RESULT_FILE = insert_sql(result_files)
+_ADD_UPLOAD = f"{insert_sql(uploads)} ON CONFLICT (tenant, sha256) DO UPDATE SET expires_at = excluded.expires_at"
+_DROP_EXPIRED_UPLOADS = sql(delete(uploads).where(uploads.c.expires_at <= bindparam("now")))
 _ADD_EVENT = insert_sql(events)
 _ADD_AUDIT = insert_sql(audit, numbered=True)
 _VARIABLE_COLUMNS = ("status", "final", "display_name", "session", "provider_job_id", "revision", "document")
@@ -50,6 +56,7 @@ _CHANGE_JOB = sql(
 _DROP_JOB = sql(delete(jobs).where(jobs.c.seq == bindparam("job_seq")))
 _DROP_TAGS = sql(delete(job_tags).where(job_tags.c.job_seq == bindparam("job_seq")))
 _DROP_RESULT = sql(delete(results).where(results.c.job_seq == bindparam("job_seq")))
+_DROP_RESULT_FILE = sql(delete(result_files).where(result_files.c.job_seq == bindparam("job_seq")))
 _DROP_EVENTS = sql(delete(events).where(events.c.job_id == bindparam("id")))
 _DROP_PROGRAM = sql(
     delete(programs).where(
@@ -129,12 +136,13 @@ class Writes:
             self._add_tags(seq, job)
         if job.result != current.result or what.result is not None:
             self._execute(_DROP_RESULT, {"job_seq": seq})
+            self._execute(_DROP_RESULT_FILE, {"job_seq": seq})
         if what.result is not None:
             self._add_result(seq, what.result, job.result)
         return job
 
-    def delete_job(self, job_id: str, check: Callable[[Job], None], entry: AuditEntry) -> None:
-        """See `Store.delete_job`."""
+    def delete_job(self, job_id: str, check: Callable[[Job], None], entry: AuditEntry) -> tuple[str, str]:
+        """See `Store.delete_job`. Returns the SHA-256s of program and result; empty without a result."""
         seq, current = self._find(job_id)
         check(current)
         self._execute(_DROP_JOB, {"job_seq": seq})  # its tags and its result go with it
@@ -142,6 +150,21 @@ class Writes:
         self._execute(_DROP_EVENTS, {"id": job_id})
         self._add_event(EventType.DELETED, current, entry.at)
         self.append_audit(entry)
+        return current.program.sha256, current.result.sha256 if current.result else ""
+
+    def add_upload(self, tenant: str, file: KeptFile, expires_at: datetime) -> None:
+        """See `Store.add_upload`."""
+        columns = {
+            "tenant": tenant,
+            "sha256": file.sha256,
+            "size": file.size_bytes,
+            "expires_at": to_micros(expires_at),
+        }
+        self._execute(_ADD_UPLOAD, columns)
+
+    def drop_expired_uploads(self, now: datetime) -> None:
+        """Forget the uploads whose time has come; their files are removed later."""
+        self._execute(_DROP_EXPIRED_UPLOADS, {"now": to_micros(now)})
 
     def compact_history(self, before: datetime, keep: int, limit: int) -> int:
         """See `Store.compact_history`."""
@@ -198,11 +221,14 @@ class Writes:
         for tag in set(job.tags):
             self._execute(_ADD_TAG, {"tag": tag, "tenant": job.tenant, "job_seq": seq})
 
-    def _add_result(self, seq: int, data: bytes, summary: ResultSummary | None) -> None:
+    def _add_result(self, seq: int, data: KeptPayload, summary: ResultSummary | None) -> None:
         blob = encode_blob(data)
         if summary is None or (summary.sha256, summary.size_bytes) != (blob.sha256, blob.size):
             raise Internal("A result does not match its summary.")
-        self._execute(_ADD_RESULT, {"job_seq": seq, **_blob_columns(blob)})
+        if blob.encoding is Encoding.FILE:
+            self._execute(_ADD_RESULT_FILE, {"job_seq": seq, "sha256": blob.sha256, "size": blob.size})
+        else:
+            self._execute(_ADD_RESULT, {"job_seq": seq, **_blob_columns(blob)})
 
 
 def _variable_columns(job: Job, document: str) -> dict[str, Any]:

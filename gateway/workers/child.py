@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, TypeAlias, cast
 
 from gateway.domain.errors import GatewayError
+from gateway.domain.payload import LARGE_PAYLOAD_BYTES, Payload, PayloadFile
 from gateway.workers.failures import to_data
 from gateway.workers.frames import PREFIX, decode, encode_head
 
@@ -43,7 +44,10 @@ def main(tasks_module: str, warm_up: str, parent_pid: int) -> None:
     gc.freeze()
     _send(outbox, {"status": "ready"}, ())
     while (frame := _receive(inbox)) is not None:
-        _send(outbox, *tasks.do(*frame))
+        header, blobs = tasks.do(*frame)
+        _send(outbox, header, blobs)
+        # Nothing of one task is held while the next one is waited for.
+        del frame, header, blobs
 
 
 class Tasks:
@@ -61,12 +65,16 @@ class Tasks:
         module, _, function = self._table[name].partition(":")
         return cast("TaskFunction", getattr(importlib.import_module(module), function))
 
-    def do(self, request: dict[str, Any], blobs: tuple[bytes, ...]) -> Answer:
+    def do(
+        self, request: dict[str, Any], blobs: tuple[bytes | Path, ...]
+    ) -> tuple[Mapping[str, Any], Sequence[Payload]]:
         """Do one task, and return the reply: an answer, an error for the caller, or word of a failure."""
         try:
             function = self.function(request["task"])
             with _memory_limit(request["memory_limit"]):
-                header, results = function(request["header"], blobs)
+                read = tuple(blob.read_bytes() if isinstance(blob, Path) else blob for blob in blobs)
+                header, answers = function(request["header"], read)
+            results = _put_large_into_files(answers, request["large_to"])
         except GatewayError as error:
             return {"status": "error", "error": to_data(error)}, ()
         except MemoryError:
@@ -75,6 +83,20 @@ class Tasks:
             traceback.print_exc()
             return {"status": "failed", "error": type(error).__name__}, ()
         return {"status": "done", "header": header}, results
+
+
+def _put_large_into_files(answers: Sequence[bytes], prefix: str) -> list[Payload]:
+    """Write large answers to the files that the server has named; no prefix: none."""
+    results: list[Payload] = []
+    for number, answer in enumerate(answers):
+        if not prefix or len(answer) <= LARGE_PAYLOAD_BYTES:
+            results.append(answer)
+            continue
+        path = Path(f"{prefix}.{number}")
+        with path.open("xb") as file:
+            file.write(answer)
+        results.append(PayloadFile(path, len(answer)))
+    return results
 
 
 def _take_over_pipes() -> tuple[BinaryIO, BinaryIO]:
@@ -117,7 +139,7 @@ def _memory_limit(more: int) -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
 
 
-def _receive(inbox: BinaryIO) -> tuple[dict[str, Any], tuple[bytes, ...]] | None:
+def _receive(inbox: BinaryIO) -> tuple[dict[str, Any], tuple[bytes | Path, ...]] | None:
     prefix = inbox.read(PREFIX.size)
     if len(prefix) < PREFIX.size:
         return None
@@ -126,9 +148,9 @@ def _receive(inbox: BinaryIO) -> tuple[dict[str, Any], tuple[bytes, ...]] | None
     return decode(header, payload) if len(payload) == payload_size else None
 
 
-def _send(outbox: BinaryIO, header: Mapping[str, Any], blobs: Sequence[bytes]) -> None:
+def _send(outbox: BinaryIO, header: Mapping[str, Any], blobs: Sequence[Payload]) -> None:
     outbox.write(encode_head(header, blobs))
-    outbox.writelines(blobs)
+    outbox.writelines(blob for blob in blobs if isinstance(blob, bytes))
     outbox.flush()
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from gateway.domain.job import MeasLevel, MeasReturn
+from gateway.domain.payload import Payload
 from gateway.domain.provider import ProviderSubmission
 from gateway.workers.pool import WorkerPool
 
@@ -57,7 +58,7 @@ class WorkerIbmPayloads:
 
     async def decode(
         self, results: bytes, *, program: str, job: str, backend: str, backend_version: str, status: str
-    ) -> bytes | None:
+    ) -> Payload | None:
         """Return results as a serialised `qgateway.v1.JobResult`, or None if the bytes are no results at all.
 
         What the gateway did not send as circuits is kept as it came.
@@ -80,7 +81,7 @@ class WorkerIbmPayloads:
             "backend_version": backend_version,
             "status": status,
         }
-        reply, blobs = await self._pool.run(
+        reply, blobs = await self._pool.run_large(
             "ibm_decode", header, results, time_limit=self._time_limit, memory_limit=self._memory_limit
         )
         return blobs[0] if reply["understood"] else None

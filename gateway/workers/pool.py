@@ -7,11 +7,13 @@ import tempfile
 from collections import deque
 from collections.abc import Mapping
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import structlog
 
 from gateway.domain.errors import GatewayError, Reason, ResourceExhausted, Unavailable, WorkerFailure
+from gateway.domain.payload import Payload
 from gateway.workers.process import Call, ProcessLost, ProcessSpec, Reply, WorkerProcess
 
 _log = structlog.get_logger(__name__)
@@ -35,6 +37,7 @@ class WorkerPool:
         idle_seconds: Time without a task after which a process is ended, so that its memory is free.
         start_seconds: Longest time that a process may take to become ready.
         max_reply_bytes: Largest answer.
+        files: Where large answers are put that are asked for as files; None: beside the processes' other temporary files.
         tasks: Module whose table `TASKS` says which function does which task.
     """
 
@@ -48,10 +51,13 @@ class WorkerPool:
         idle_seconds: float = 900.0,
         start_seconds: float = 60.0,
         max_reply_bytes: int = 2**31,
+        files: Path | None = None,
         tasks: str = "gateway.workers.tasks",
     ) -> None:
         self._directory = tempfile.TemporaryDirectory(prefix="qgateway-worker-", ignore_cleanup_errors=True)
-        spec = ProcessSpec(tasks, warm_up, self._directory.name, start_seconds, max_reply_bytes)
+        spec = ProcessSpec(
+            tasks, warm_up, self._directory.name, start_seconds, max_reply_bytes, files or Path(self._directory.name)
+        )
         self._slots = [_Slot(spec, tasks_per_process, idle_seconds) for _ in range(size)]
         self._free = list(self._slots)
         self._max_waiting = max_waiting
@@ -59,8 +65,8 @@ class WorkerPool:
         self._closed = False
 
     async def run(
-        self, task: str, header: Mapping[str, Any], *blobs: bytes, time_limit: float, memory_limit: int
-    ) -> Reply:
+        self, task: str, header: Mapping[str, Any], *blobs: Payload, time_limit: float, memory_limit: int
+    ) -> Reply[bytes]:
         """Do a task and return its answer. If the caller is cancelled, the work ends at once.
 
         Args:
@@ -76,9 +82,19 @@ class WorkerPool:
             ResourceExhausted: Too many tasks wait.
             Unavailable: The pool is closed, or no process can be started.
         """
+        answer, results = await self._run(Call(task, header, blobs, memory_limit), time_limit)
+        return Reply(answer, tuple(result for result in results if isinstance(result, bytes)))
+
+    async def run_large(
+        self, task: str, header: Mapping[str, Any], *blobs: Payload, time_limit: float, memory_limit: int
+    ) -> Reply[Payload]:
+        """Do a task as `run` does, and let large blobs of its answer come as files, which the server never reads."""
+        return await self._run(Call(task, header, blobs, memory_limit, files_allowed=True), time_limit)
+
+    async def _run(self, call: Call, time_limit: float) -> Reply[Payload]:
         slot = await self._take()
         try:
-            return await self._run_in(slot, Call(task, header, blobs, memory_limit), time_limit)
+            return await self._run_in(slot, call, time_limit)
         except WorkerFailure:
             if self._closed:
                 raise _closed() from None
@@ -105,7 +121,7 @@ class WorkerPool:
         await asyncio.gather(*(slot.close() for slot in self._slots))
         self._directory.cleanup()
 
-    async def _run_in(self, slot: _Slot, call: Call, time_limit: float) -> Reply:
+    async def _run_in(self, slot: _Slot, call: Call, time_limit: float) -> Reply[Payload]:
         process = await slot.ready()
         try:
             async with asyncio.timeout(time_limit):

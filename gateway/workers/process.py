@@ -5,19 +5,26 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import stat
 import sys
+import weakref
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Generic, NamedTuple, TypeVar
+from uuid import uuid4
 
 import structlog
 
 from gateway.domain.errors import Reason, Unavailable, WorkerFailure
+from gateway.domain.payload import Payload, PayloadFile
 from gateway.workers.failures import from_data
 from gateway.workers.frames import MAX_HEADER_BYTES, PREFIX, FrameError, decode, encode_head
 
 _log = structlog.get_logger(__name__)
+
+_Blob = TypeVar("_Blob", bound=Payload)
 
 _STDERR_BYTES = 8 * 1024
 """How much of the end of its standard error is kept, for the log."""
@@ -40,16 +47,18 @@ class Call(NamedTuple):
 
     task: str
     header: Mapping[str, Any]
-    blobs: tuple[bytes, ...]
+    blobs: tuple[Payload, ...]
     memory_limit: int
     """Most memory in bytes that it may take beyond what the process has before."""
+    files_allowed: bool = False
+    """Whether it may put large blobs of its answer into files."""
 
 
-class Reply(NamedTuple):
+class Reply(NamedTuple, Generic[_Blob]):
     """What a task answered."""
 
     header: dict[str, Any]
-    blobs: tuple[bytes, ...]
+    blobs: tuple[_Blob, ...]
 
 
 class ProcessLost(Exception):
@@ -77,7 +86,9 @@ class ProcessSpec:
     start_seconds: float
     """Longest time from the start to the sign that it is ready."""
     max_reply_bytes: int
-    """Largest reply that is read."""
+    """Largest reply that is read, and largest file that is taken."""
+    files: Path
+    """Where large blobs of answers are put."""
 
     def environment(self) -> dict[str, str]:
         """Return all variables that a process sees."""
@@ -96,12 +107,15 @@ class ProcessSpec:
 class WorkerProcess:
     """A running worker process. It does one task at a time. Made by `start`."""
 
-    def __init__(self, process: asyncio.subprocess.Process, max_reply_bytes: int) -> None:
+    def __init__(self, process: asyncio.subprocess.Process, max_reply_bytes: int, files: Path) -> None:
         if process.stdin is None or process.stdout is None or process.stderr is None:
             raise RuntimeError("a worker process needs three pipes")
         self._process = process
         self._stdin, self._stdout, self._stderr = process.stdin, process.stdout, process.stderr
         self._max_reply_bytes = max_reply_bytes
+        self._files = files / uuid4().hex
+        self._unfinished = ""
+        """Path of the files of the call that is under way, without their numbers."""
         self._last_words = b""
         self._life = asyncio.create_task(self._live(), name=f"worker {process.pid}")
         self.calls = 0
@@ -131,6 +145,7 @@ class WorkerProcess:
                 limit=_READ_BYTES,
             ),
             spec.max_reply_bytes,
+            spec.files,
         )
         try:
             async with asyncio.timeout(spec.start_seconds):
@@ -164,7 +179,7 @@ class WorkerProcess:
         """Whether it can take a task."""
         return self._process.returncode is None and not self._stdout.at_eof()
 
-    async def call(self, call: Call) -> Reply:
+    async def call(self, call: Call) -> Reply[Payload]:
         """Do a task and wait for its answer.
 
         Raises:
@@ -173,14 +188,22 @@ class WorkerProcess:
         """
         self.calls += 1
         self._last_words = b""
-        request = {"task": call.task, "memory_limit": call.memory_limit, "header": call.header}
+        self._unfinished = f"{self._files}-{self.calls}" if call.files_allowed else ""
+        request = {
+            "task": call.task,
+            "memory_limit": call.memory_limit,
+            "header": call.header,
+            "large_to": self._unfinished,
+        }
         head = encode_head(request, call.blobs)
         try:
-            self._stdin.writelines((head, *call.blobs))
+            self._stdin.writelines((head, *(blob for blob in call.blobs if isinstance(blob, bytes))))
             await self._stdin.drain()
             reply, results = await self._receive()
             if reply["status"] == "done":
-                return Reply(dict(reply["header"]), results)
+                done = Reply(dict(reply["header"]), tuple(map(self._take, range(len(results)), results)))
+                self._unfinished = ""
+                return done
             error = from_data(reply["error"]) if reply["status"] == "error" else None
         except (EOFError, OSError) as lost:
             raise ProcessLost(await self._cause_of_death(call.memory_limit)) from lost
@@ -205,7 +228,22 @@ class WorkerProcess:
         """Return the end of its standard error during the last task. For the log only."""
         return self._last_words.decode(errors="replace")
 
-    async def _receive(self) -> tuple[dict[str, Any], tuple[bytes, ...]]:
+    def _take(self, number: int, blob: bytes | Path) -> Payload:
+        """Take a blob over. A file goes when nobody holds it any more, unless it was moved."""
+        if isinstance(blob, bytes):
+            return blob
+        if not self._unfinished or str(blob) != f"{self._unfinished}.{number}":
+            raise FrameError("an answer stands in a file that was not named for it")
+        status = blob.lstat()
+        if not stat.S_ISREG(status.st_mode):
+            raise FrameError("an answer stands in something that is no file")
+        if status.st_size > self._max_reply_bytes:
+            raise FrameError(f"a reply of {status.st_size} bytes is too long")
+        file = PayloadFile(blob, status.st_size)
+        weakref.finalize(file, blob.unlink, missing_ok=True)
+        return file
+
+    async def _receive(self) -> tuple[dict[str, Any], tuple[bytes | Path, ...]]:
         header_size, payload_size = PREFIX.unpack(await self._stdout.readexactly(PREFIX.size))
         if header_size > MAX_HEADER_BYTES or payload_size > self._max_reply_bytes:
             raise FrameError(f"a reply of {header_size + payload_size} bytes is too long")
@@ -217,6 +255,10 @@ class WorkerProcess:
         while chunk := await self._stderr.read(_STDERR_BYTES):
             self._last_words = (self._last_words + chunk)[-_STDERR_BYTES:]
         await self._process.wait()
+        if self._unfinished:
+            for file in self._files.parent.glob(f"{Path(self._unfinished).name}.*"):
+                with suppress(OSError):
+                    file.unlink()
 
     async def _cause_of_death(self, memory_limit: int) -> WorkerFailure:
         try:

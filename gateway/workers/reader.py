@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from gateway.domain.backend import Backend
 from gateway.domain.job import ProgramKind, ProgramSummary, RunOptions
+from gateway.domain.payload import Payload, PayloadFile
 from gateway.domain.program import PreparedProgram
 from gateway.workers.codec import BACKEND
 from gateway.workers.pool import WorkerPool
@@ -25,12 +26,12 @@ class WorkerProgramReader:
         self._qpy_versions: tuple[int, int] | None = None
         self._descriptions: dict[tuple[str, str], tuple[Backend, bytes]] = {}
 
-    async def prepare(self, program: bytes, backend: Backend, options: RunOptions) -> PreparedProgram:
+    async def prepare(self, program: Payload, backend: Backend, options: RunOptions) -> PreparedProgram:
         """Read, check, bind and transpile a program; see `gateway.domain.program.ProgramReader.prepare`.
 
         `options.dynamic` changes nothing: whether a circuit has control flow is seen from the circuit.
         """
-        header, (circuits,) = await self._pool.run(
+        header, (circuits,) = await self._pool.run_large(
             "prepare",
             {"transpile": options.transpile},
             program,
@@ -48,13 +49,16 @@ class WorkerProgramReader:
         return PreparedProgram(summary, circuits, header["dynamic"])
 
     async def select_result(
-        self, result: bytes, experiments: tuple[int, ...], *, include_counts: bool, omit_shots: bool
-    ) -> bytes:
+        self, result: Payload, experiments: tuple[int, ...], *, include_counts: bool, omit_shots: bool
+    ) -> Payload:
         """Return a part of a result, or a result with counts; see `gateway.domain.program.ProgramReader.select_result`."""
-        _, (selected,) = await self._pool.run(
+        selection = {"experiments": experiments, "include_counts": include_counts, "omit_shots": omit_shots}
+        # Of a file, the worker reads only what it needs.
+        in_file = isinstance(result, PayloadFile)
+        _, (selected,) = await self._pool.run_large(
             "select_result",
-            {"experiments": experiments, "include_counts": include_counts, "omit_shots": omit_shots},
-            result,
+            {**selection, "file": str(result.path)} if isinstance(result, PayloadFile) else selection,
+            *(() if in_file else (result,)),
             time_limit=self._time_limit,
             memory_limit=self._memory_limit,
         )

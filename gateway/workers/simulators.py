@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from gateway.domain.backend import Backend, BackendProperties
+from gateway.domain.payload import Payload
 from gateway.domain.provider import ProviderSubmission
 from gateway.workers.codec import DEVICES
 from gateway.workers.pool import WorkerPool
@@ -16,10 +17,12 @@ class WorkerSimulators:
 
     Args:
         pool: Where the work is done. `warm_up="warm_up_simulation"` suits it.
+        max_result_bytes: Largest result of a run.
     """
 
-    def __init__(self, pool: WorkerPool) -> None:
+    def __init__(self, pool: WorkerPool, *, max_result_bytes: int = 2**30) -> None:
         self._pool = pool
+        self._max_result_bytes = max_result_bytes
 
     async def describe(self, memory_limit: int) -> tuple[tuple[Backend, BackendProperties | None], ...]:
         """Return all machines, of no account yet, with their calibration where they have any.
@@ -35,7 +38,7 @@ class WorkerSimulators:
         )
         return DEVICES.validate_json(described)
 
-    async def run(self, submission: ProviderSubmission, *, time_limit: float, memory_limit: int) -> bytes:
+    async def run(self, submission: ProviderSubmission, *, time_limit: float, memory_limit: int) -> Payload:
         """Run a program and return its result as a serialised `qgateway.v1.JobResult`. If the caller is cancelled, the run ends.
 
         Args:
@@ -48,7 +51,7 @@ class WorkerSimulators:
             WorkerFailure: The run went over a limit, or its process died.
         """
         options = submission.options
-        _, (result,) = await self._pool.run(
+        _, (result,) = await self._pool.run_large(
             "simulate",
             {
                 "job": submission.job_name,
@@ -57,6 +60,7 @@ class WorkerSimulators:
                 "seed": options.seed_simulator,
                 "header": dict(options.header),
                 "memory_limit": memory_limit,
+                "max_result_bytes": self._max_result_bytes,
             },
             submission.program.circuits,
             time_limit=time_limit,

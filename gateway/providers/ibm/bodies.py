@@ -11,13 +11,14 @@ from google.protobuf.message import DecodeError
 from qgateway.v1 import program_pb2
 
 from gateway.domain.errors import InvalidArgument, Reason
+from gateway.domain.payload import Payload, PayloadFile
 from gateway.domain.provider import ProviderJobQuery, ProviderSubmission
 from gateway.providers.ibm.options import request_fields
 from gateway.providers.ibm.tags import marker_tag, visible
 
 
-def raw_program(data: bytes) -> tuple[str, bytes]:
-    """Return id and parameters of a raw program.
+def raw_program(data: Payload) -> tuple[str, bytes]:
+    """Return id and parameters of a raw program. Blocks while a file is read.
 
     Args:
         data: Serialised `qgateway.v1.RawProgram`.
@@ -26,7 +27,7 @@ def raw_program(data: bytes) -> tuple[str, bytes]:
         InvalidArgument: The parameters are no JSON object.
     """
     try:
-        program = program_pb2.RawProgram.FromString(data)
+        program = program_pb2.RawProgram.FromString(data.path.read_bytes() if isinstance(data, PayloadFile) else data)
     except DecodeError as error:
         raise _wrong("program.raw", "the bytes are not a qgateway.v1.RawProgram") from error
     if not program.program_id:

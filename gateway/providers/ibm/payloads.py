@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
+from gateway.domain.payload import Payload
 from gateway.domain.provider import ProviderSubmission
 
 
@@ -20,7 +21,7 @@ class Payloads(Protocol):
 
     async def decode(
         self, results: bytes, *, program: str, job: str, backend: str, backend_version: str, status: str
-    ) -> bytes | None:
+    ) -> Payload | None:
         """Return results as a serialised `qgateway.v1.JobResult`, or None if the bytes are no results at all.
 
         Args:

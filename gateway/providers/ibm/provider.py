@@ -20,6 +20,7 @@ from gateway.domain.errors import (
     Unavailable,
 )
 from gateway.domain.job import JobFailure, JobStatus, ProgramKind, RunOptions, SchedulingMode, utc_now
+from gateway.domain.payload import Payload
 from gateway.domain.provider import (
     AccountHealth,
     AccountUsage,
@@ -227,7 +228,7 @@ class IbmProvider:
         for update in nothing:
             yield update
 
-    async def fetch_result(self, provider_job_id: str) -> bytes:
+    async def fetch_result(self, provider_job_id: str) -> Payload:
         """Return the result of a DONE job as a serialised `qgateway.v1.JobResult`.
 
         It is read from the provider once, and kept until `forget`.

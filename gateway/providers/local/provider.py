@@ -15,6 +15,7 @@ import structlog
 from gateway.domain.backend import Backend, BackendProperties, BackendStatus
 from gateway.domain.errors import FailedPrecondition, GatewayError, NotFound, Reason, ResourceExhausted, Unavailable
 from gateway.domain.job import JobFailure, JobStatus, RunOptions, SchedulingMode, utc_now
+from gateway.domain.payload import Payload
 from gateway.domain.provider import (
     AccountHealth,
     Capability,
@@ -68,8 +69,8 @@ class _LocalJob:
     update: ProviderUpdate
     queued_at: datetime
     started_at: datetime | None = None
-    run: asyncio.Task[bytes] | None = None
-    result: bytes | None = None
+    run: asyncio.Task[Payload] | None = None
+    result: Payload | None = None
 
 
 class LocalProvider:
@@ -216,7 +217,7 @@ class LocalProvider:
         """Yield changes as they happen, until the provider is closed. Of each job a slow reader sees the latest state only."""
         return self._news.read()
 
-    async def fetch_result(self, provider_job_id: str) -> bytes:
+    async def fetch_result(self, provider_job_id: str) -> Payload:
         """Return the result of a job.
 
         Raises:
@@ -323,7 +324,7 @@ class LocalProvider:
             # A callback, because a task that is cancelled before its first step never runs a line of its own.
             job.run.add_done_callback(partial(self._ended, job))
 
-    def _ended(self, job: _LocalJob, run: asyncio.Task[bytes]) -> None:
+    def _ended(self, job: _LocalJob, run: asyncio.Task[Payload]) -> None:
         self._running.discard(job.submission.marker)
         if self._closed:
             if not run.cancelled():

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Protocol
 
 from gateway.domain.backend import Backend, BackendProperties
+from gateway.domain.payload import Payload
 from gateway.domain.provider import ProviderSubmission
 
 
@@ -18,7 +19,7 @@ class Simulators(Protocol):
             memory_limit: Memory of a run in bytes, which decides how wide a machine is.
         """
 
-    async def run(self, submission: ProviderSubmission, *, time_limit: float, memory_limit: int) -> bytes:
+    async def run(self, submission: ProviderSubmission, *, time_limit: float, memory_limit: int) -> Payload:
         """Run a program and return its result as a serialised `qgateway.v1.JobResult`. If the caller is cancelled, the run ends.
 
         Args:

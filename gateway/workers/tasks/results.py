@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import mmap
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from itertools import chain
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,6 +16,7 @@ from qgateway.v1 import result_pb2
 from qiskit import QuantumCircuit
 
 from gateway.domain.errors import FieldViolation, InvalidArgument
+from gateway.domain.wire import WireError, field_head, fields
 
 Rows = npt.NDArray[np.uint8]
 
@@ -44,26 +48,64 @@ def pack_registers(circuit: QuantumCircuit, outcomes: Sequence[str]) -> list[res
 def select_result(header: dict[str, Any], blobs: tuple[bytes, ...]) -> tuple[dict[str, Any], tuple[bytes, ...]]:
     """Task: pick experiments out of a result, count outcomes, leave shots out.
 
+    Experiments are read one at a time, and those that are not wanted are passed over.
+
     Args:
-        header: `experiments`, indices, empty for all; `include_counts`; `omit_shots`.
+        header: `experiments`, indices, empty for all; `include_counts`; `omit_shots`; `file`, path of the result if there is no
+            blob.
         blobs: Serialised `qgateway.v1.JobResult`.
 
     Raises:
         InvalidArgument: There is no experiment of an index.
     """
-    try:
-        result = result_pb2.JobResult.FromString(blobs[0])
-    except DecodeError as error:
-        raise InvalidArgument.field("result", "the stored bytes are not a qgateway.v1.JobResult") from error
-    if wanted := header["experiments"]:
-        _pick(result, wanted)
-    for experiment in result.experiments:
-        if header["include_counts"]:
-            experiment.counts.update(count_outcomes(experiment))
-        if header["omit_shots"]:
-            for register in experiment.registers:
-                register.ClearField("data")
-    return {}, (result.SerializeToString(),)
+    with _opened(header, blobs) as data:
+        try:
+            rest, experiments = _split(data)
+            _check(header["experiments"], len(experiments))
+            selected = [
+                _selected(experiments[index], header) for index in header["experiments"] or range(len(experiments))
+            ]
+        except (DecodeError, WireError) as error:
+            raise InvalidArgument.field("result", "the stored bytes are not a qgateway.v1.JobResult") from error
+    return {}, (b"".join((rest, *selected)),)
+
+
+@contextmanager
+def _opened(header: dict[str, Any], blobs: tuple[bytes, ...]) -> Iterator[memoryview]:
+    if blobs:
+        yield memoryview(blobs[0])
+        return
+    with Path(header["file"]).open("rb") as file:
+        # Unmapped when the last view of it is gone.
+        yield memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+
+
+def _selected(data: memoryview, header: dict[str, Any]) -> bytes:
+    """Return an experiment as it is wanted, as a field of the result."""
+    if not header["include_counts"] and not header["omit_shots"]:
+        return _field(bytes(data))
+    experiment = result_pb2.ExperimentResult.FromString(bytes(data))
+    if header["include_counts"]:
+        experiment.counts.update(count_outcomes(experiment))
+    if header["omit_shots"]:
+        for register in experiment.registers:
+            register.ClearField("data")
+    return _field(experiment.SerializeToString())
+
+
+def _field(experiment: bytes) -> bytes:
+    return field_head(result_pb2.JobResult.EXPERIMENTS_FIELD_NUMBER, len(experiment)) + experiment
+
+
+def _split(data: memoryview) -> tuple[bytes, list[memoryview]]:
+    """Return a result without its experiments, and each of those. Nothing of them is read."""
+    rest, experiments = [], []
+    for field in fields(data):
+        if field.number == result_pb2.JobResult.EXPERIMENTS_FIELD_NUMBER:
+            experiments.append(field.content)
+        else:
+            rest.append(field.whole)
+    return b"".join(rest), experiments
 
 
 def count_outcomes(experiment: result_pb2.ExperimentResult) -> Mapping[str, int]:
@@ -126,8 +168,7 @@ def pack_bits(bits: Rows) -> Rows:
     return np.packbits(bits, axis=1, bitorder="little")[:, ::-1]
 
 
-def _pick(result: result_pb2.JobResult, wanted: Sequence[int]) -> None:
-    have = len(result.experiments)
+def _check(wanted: Sequence[int], have: int) -> None:
     violations = [
         FieldViolation(
             f"experiments[{place}]", f"there is no experiment {index}; the result has {have}, counted from 0"
@@ -137,6 +178,3 @@ def _pick(result: result_pb2.JobResult, wanted: Sequence[int]) -> None:
     ]
     if violations:
         raise InvalidArgument(f"{violations[0].field}: {violations[0].description}", violations=violations)
-    picked = [result.experiments[index] for index in wanted]
-    del result.experiments[:]
-    result.experiments.extend(picked)

@@ -25,10 +25,9 @@ _SHOTS_PER_RUN = 1_000_000
 """Most shots handed to Aer at once: each costs some hundred bytes until it is packed."""
 _SEED_STEP = 2113
 """By how much Aer raises the seed from one circuit of a run to the next."""
-_MAX_RESULT_BYTES = 2**30
 _OUT_OF_MEMORY_WORDS = ("Insufficient memory", "Cannot allocate memory", "bad_alloc")
 _MAX_MESSAGE = 500
-_WARM_UP = {"job": "", "shots": 10, "seed": None, "header": {}, "memory_limit": 2**30}
+_WARM_UP = {"job": "", "shots": 10, "seed": None, "header": {}, "memory_limit": 2**30, "max_result_bytes": 2**20}
 
 
 def describe_devices(header: dict[str, Any], blobs: tuple[bytes, ...]) -> tuple[dict[str, Any], tuple[bytes, ...]]:
@@ -48,7 +47,7 @@ def simulate(header: dict[str, Any], blobs: tuple[bytes, ...]) -> tuple[dict[str
 
     Args:
         header: `job` and `backend`, names for the result; `shots` of each circuit; `seed` or None; `header` to give back;
-            `memory_limit` of the run in bytes.
+            `memory_limit` of the run in bytes; `max_result_bytes`.
         blobs: The circuits, as `gateway.workers.tasks.programs.prepare` wrote them.
 
     Returns:
@@ -60,7 +59,7 @@ def simulate(header: dict[str, Any], blobs: tuple[bytes, ...]) -> tuple[dict[str
     """
     began = time.perf_counter()
     circuits = load_own_qpy(blobs[0])
-    _check_result_size(circuits, header["shots"])
+    _check_result_size(circuits, header["shots"], header["max_result_bytes"])
     result = result_pb2.JobResult(
         job=header["job"],
         backend=header["backend"],
@@ -170,13 +169,14 @@ def _experiment(circuit: QuantumCircuit, outcome: ExperimentResult) -> result_pb
     return experiment
 
 
-def _check_result_size(circuits: Sequence[QuantumCircuit], shots: int) -> None:
+def _check_result_size(circuits: Sequence[QuantumCircuit], shots: int, limit: int) -> None:
     size = shots * sum((circuit.num_clbits + 7) // 8 for circuit in circuits)
-    if size > _MAX_RESULT_BYTES:
+    if size > limit:
         raise WorkerFailure(
-            f"The outcomes of all shots would take {size >> 20} MiB, more than the {_MAX_RESULT_BYTES >> 20} MiB of a "
-            "result. Use fewer shots, or cut the job into several.",
+            f"The outcomes of all shots would take {size} bytes, more than the {limit} bytes of a result. Use fewer shots, or cut "
+            "the job into several.",
             reason=Reason.MEMORY_LIMIT_EXCEEDED,
+            metadata={"size_bytes": str(size), "limit_bytes": str(limit)},
         )
 
 

@@ -207,7 +207,7 @@ async def test_another_tenants_job_is_not_found_by_anything(engine: Engine) -> N
         jobs.delete(MALLORY, job.id),
         engine.watches.events(MALLORY, job.id, after=0, limit=1),
         engine.results.result(MALLORY, job.id),
-        engine.results.program(MALLORY, job.id),
+        engine.results.download_program(MALLORY, job.id, offset=0, piece_bytes=1024),
         engine.records.logs(MALLORY, job.id),
         engine.records.metrics(MALLORY, job.id),
         engine.records.backend_properties(MALLORY, job.id),

@@ -24,6 +24,7 @@ from gateway.domain.job import (
     utc_now,
     with_status,
 )
+from gateway.domain.payload import KeptFile
 
 PROGRAM = b"OPENQASM 3.0; qubit[2] q; bit[2] c; h q[0]; cx q[0], q[1]; c = measure q;" * 4
 NOON = datetime(2026, 11, 22, 12, tzinfo=UTC)
@@ -62,6 +63,16 @@ def an_entry(action: str = "job.submit", **fields: Any) -> AuditEntry:
 def to_status(status: JobStatus, **fields: Any) -> Callable[[Job], Change]:
     """Return the change of a job to a status."""
     return lambda job: Change(with_status(job, status, utc_now(), **fields), EventType.STATUS_CHANGED)
+
+
+def done_with_file(result: KeptFile) -> Callable[[Job], Change]:
+    """Return the change of a job to DONE with a result that stands in a file."""
+
+    def change(job: Job) -> Change:
+        done = with_status(job, JobStatus.DONE, utc_now(), result=ResultSummary(result.size_bytes, result.sha256))
+        return Change(done, EventType.STATUS_CHANGED, result=result)
+
+    return change
 
 
 def done_with(result: bytes) -> Callable[[Job], Change]:

@@ -42,6 +42,7 @@ class TestOpen:
             files = {file.name: mode(file) for file in path.parent.iterdir()}
         finally:
             await store.close()
+        assert files.pop("gateway.db.files") == 0o700
         assert files == dict.fromkeys(("gateway.db", "gateway.db-wal", "gateway.db-shm", "gateway.db.lock"), 0o600)
 
     async def test_a_commit_is_on_disk_before_it_is_told(self, store: Store) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from gateway.domain.errors import FieldViolation, InvalidArgument, Reason
+from gateway.domain.payload import PayloadFile
 
 _seen: list[str] = []
 
@@ -70,6 +71,21 @@ def fail(header: dict[str, Any], blobs: tuple[bytes, ...]) -> tuple[dict[str, An
     raise KeyError(secret)
 
 
+def answer_with_file(header: dict[str, Any], blobs: tuple[bytes, ...]) -> tuple[dict[str, Any], tuple[bytes, ...]]:
+    def put(answers: object, prefix: str) -> list[PayloadFile]:
+        path = Path(f"{prefix}.0")
+        if header["kind"] == "link":
+            path.symlink_to(header["other"])
+        elif header["kind"] == "directory":
+            path.mkdir()
+        else:
+            path = Path(header["other"])
+        return [PayloadFile(path, 1)]
+
+    sys.modules["__main__"]._put_large_into_files = put  # type: ignore[attr-defined]
+    return {}, ()
+
+
 def talk_nonsense(header: dict[str, Any], blobs: tuple[bytes, ...]) -> tuple[dict[str, Any], tuple[bytes, ...]]:
     for descriptor in range(3, 20):  # the pipe to the server is one of these
         try:
@@ -93,5 +109,6 @@ TASKS = {
         "refuse",
         "fail",
         "talk_nonsense",
+        "answer_with_file",
     )
 }

@@ -15,6 +15,7 @@ import psutil
 import pytest
 
 from gateway.domain.errors import InvalidArgument, Reason, ResourceExhausted, Unavailable, WorkerFailure
+from gateway.domain.payload import PayloadFile
 from gateway.workers import WorkerPool
 from gateway.workers.frames import FrameError, decode, encode_head
 from gateway.workers.process import Reply
@@ -44,7 +45,7 @@ def pool(new_pool: Callable[..., WorkerPool]) -> WorkerPool:
 
 async def do(
     pool: WorkerPool, task: str, /, *blobs: bytes, seconds: float = 30.0, memory: int = 1024 * MIB, **header: Any
-) -> Reply:
+) -> Reply[bytes]:
     return await pool.run(task, header, *blobs, time_limit=seconds, memory_limit=memory)
 
 
@@ -166,6 +167,51 @@ async def test_an_answer_that_is_too_long_is_not_read(new_pool: Callable[..., Wo
         await do(pool, "echo", bytes(2 * MIB))
 
 
+async def test_a_large_blob_travels_as_a_file_both_ways_and_goes_with_its_last_holder(
+    new_pool: Callable[..., WorkerPool], tmp_path: Path
+) -> None:
+    pool = new_pool(files=tmp_path)
+    large = os.urandom(2 * MIB)
+    sent = tmp_path / "sent"
+    sent.write_bytes(large)
+    reply = await pool.run_large(
+        "echo", {}, b"small", PayloadFile(sent, len(large)), time_limit=30, memory_limit=1024 * MIB
+    )
+    small, file = reply.blobs
+    assert small == b"small"
+    assert isinstance(file, PayloadFile)
+    assert file.size_bytes == len(large)
+    assert file.path.parent == tmp_path
+    assert file.path.read_bytes() == large
+    path = file.path
+    del reply, file
+    assert not path.exists()
+    assert sent.exists()
+
+
+async def test_a_file_that_is_too_large_is_not_taken(new_pool: Callable[..., WorkerPool], tmp_path: Path) -> None:
+    pool = new_pool(files=tmp_path, max_reply_bytes=2 * MIB)
+    with pytest.raises(WorkerFailure):
+        await pool.run_large("echo", {}, b"x" * (2 * MIB), b"y" * (3 * MIB), time_limit=30, memory_limit=1024 * MIB)
+    await until(lambda: not list(tmp_path.iterdir()))
+
+
+@pytest.mark.parametrize("kind", ["link", "another", "directory"])
+async def test_no_file_is_taken_but_the_one_that_was_named_for_it(
+    new_pool: Callable[..., WorkerPool], tmp_path: Path, kind: str
+) -> None:
+    files = tmp_path / "files"
+    files.mkdir()
+    secret = tmp_path / "secret"
+    secret.write_text("of the server")
+    pool = new_pool(files=files)
+    with pytest.raises(WorkerFailure, match="no sense"):
+        await pool.run_large(
+            "answer_with_file", {"kind": kind, "other": str(secret)}, time_limit=30, memory_limit=1024 * MIB
+        )
+    assert secret.read_text() == "of the server"
+
+
 async def test_cancelling_the_caller_ends_the_process_within_a_second(pool: WorkerPool, tmp_path: Path) -> None:
     pid = await pid_of(pool)
     sign = tmp_path / "at work"
@@ -275,6 +321,7 @@ async def test_a_process_that_cannot_start_is_a_failure_and_not_a_wait(new_pool:
 def test_workers_die_with_a_server_that_is_killed(tmp_path: Path) -> None:
     program = """
 import asyncio, sys
+from gateway.domain.payload import PayloadFile
 from gateway.workers import WorkerPool
 
 async def main():

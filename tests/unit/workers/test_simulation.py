@@ -17,6 +17,7 @@ from qiskit_aer import AerSimulator
 from gateway.domain.backend import Backend
 from gateway.domain.errors import GatewayError, InvalidArgument, Reason, WorkerFailure
 from gateway.domain.job import RunOptions
+from gateway.domain.payload import Payload, PayloadFile
 from gateway.domain.program import PreparedProgram
 from gateway.domain.provider import ProviderSubmission
 from gateway.workers import WorkerProgramReader, WorkerSimulators
@@ -48,7 +49,7 @@ class Lab:
             program = await self.reader.prepare(program, self.backends[backend], chosen)
         submission = ProviderSubmission("marker", backend, program, chosen, "jobs/abc")
         result = await self.simulators.run(submission, time_limit=60, memory_limit=memory)
-        return result_pb2.JobResult.FromString(result)
+        return read(result)
 
     async def counted(
         self, result: result_pb2.JobResult, *experiments: int, omit_shots: bool = False
@@ -56,7 +57,7 @@ class Lab:
         selected = await self.reader.select_result(
             result.SerializeToString(), experiments, include_counts=True, omit_shots=omit_shots
         )
-        return result_pb2.JobResult.FromString(selected)
+        return read(selected)
 
     async def counts(self, program: bytes, **options: Any) -> dict[str, int]:
         return dict((await self.counted(await self.run(program, **options))).experiments[0].counts)
@@ -65,6 +66,11 @@ class Lab:
 @pytest.fixture
 def lab(reader: WorkerProgramReader, simulators: WorkerSimulators, backends: dict[str, Backend]) -> Lab:
     return Lab(reader, simulators, backends)
+
+
+def read(result: Payload) -> result_pb2.JobResult:
+    data = result.path.read_bytes() if isinstance(result, PayloadFile) else result
+    return result_pb2.JobResult.FromString(data)
 
 
 def by_aer(circuits: QuantumCircuit | Sequence[QuantumCircuit], shots: int = 200, **options: Any) -> Any:

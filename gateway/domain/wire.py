@@ -1,0 +1,76 @@
+"""The fields of a serialised protobuf message: found without reading what is in them, and written without copying it.
+
+The encoding is that of https://protobuf.dev/programming-guides/encoding/.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+_VARINT, _FIXED64, _LENGTH_DELIMITED, _FIXED32 = 0, 1, 2, 5
+_LONGEST_VARINT = 10
+
+
+class WireError(ValueError):
+    """The bytes are no protobuf message."""
+
+
+class Field(NamedTuple):
+    """A field of a message."""
+
+    number: int
+    content: memoryview
+    """Its value, without tag and length."""
+    whole: memoryview
+    """Tag, length and value."""
+
+
+def fields(message: memoryview) -> Iterator[Field]:
+    """Yield the fields of a message in the order in which they stand.
+
+    Raises:
+        WireError: The bytes are no message.
+    """
+    start = 0
+    while start < len(message):
+        tag, at = _varint(message, start)
+        kind = tag & 7
+        if kind == _VARINT:
+            begin = at
+            _, end = _varint(message, at)
+        elif kind == _LENGTH_DELIMITED:
+            length, begin = _varint(message, at)
+            end = begin + length
+        elif kind in (_FIXED64, _FIXED32):
+            begin, end = at, at + (8 if kind == _FIXED64 else 4)
+        else:
+            raise WireError(f"a field of the unknown wire type {kind}")
+        if end > len(message):
+            raise WireError("the message is cut off")
+        yield Field(tag >> 3, message[begin:end], message[start:end])
+        start = end
+
+
+def field_head(number: int, size: int) -> bytes:
+    """Return what stands before the bytes of a field that holds bytes, a text or a message."""
+    return _written(number << 3 | _LENGTH_DELIMITED) + _written(size)
+
+
+def _varint(message: memoryview, start: int) -> tuple[int, int]:
+    """Return the number that begins somewhere, and where it ends."""
+    value = 0
+    for place, byte in enumerate(message[start : start + _LONGEST_VARINT]):
+        value |= (byte & 0x7F) << 7 * place
+        if byte < 0x80:  # noqa: PLR2004
+            return value, start + place + 1
+    raise WireError("a number is cut off")
+
+
+def _written(value: int) -> bytes:
+    written = bytearray()
+    while value > 0x7F:  # noqa: PLR2004
+        written.append(value & 0x7F | 0x80)
+        value >>= 7
+    written.append(value)
+    return bytes(written)
