@@ -97,6 +97,10 @@ buf: $(BUF) $(GOOGLEAPIS) ## Check the style of protos/, and that no change of i
 test: $(VENV_READY) ## Run the tests
 	$(BIN)/pytest $(TESTS) $(ARGS)
 
+.PHONY: torture
+torture: $(VENV_READY) ## Kill the server and cut its clients for ten minutes, and check that no watch lies
+	$(BIN)/python -m tests.faults.watches $(ARGS)
+
 .PHONY: lint
 lint: $(VENV_READY) ## Run every check that is not a test
 	$(BIN)/ruff check

@@ -42,6 +42,11 @@ class GatewayProcess:
         return self._process.pid
 
     @property
+    def is_running(self) -> bool:
+        """Whether the server was started and has not ended, by itself or otherwise."""
+        return self._process is not None and self._process.poll() is None
+
+    @property
     def log(self) -> str:
         """Everything that was logged, by all runs."""
         return self._log_path.read_text()

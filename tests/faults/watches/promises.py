@@ -66,7 +66,10 @@ def reliable(recording: Recording, truth: Truth) -> Iterator[str]:
         return
     told = {event.revision for event in recording.told()}
     gaps = list(_declared_gaps(recording))
+    end = recording.end
     for event in truth.due(recording.scope, start):
+        if recording.left_early and end is not None and event.revision > end:
+            break
         if event.revision not in told and not any(low < event.revision <= high for low, high in gaps):
             yield f"{event.job}: {event.revision} ({event.status}) was never told"
     for event in _events(recording):
@@ -74,6 +77,8 @@ def reliable(recording: Recording, truth: Truth) -> Iterator[str]:
             yield f"{event.job}: {event.revision} was told as {event}, and is {truth.by_revision.get(event.revision)}"
         elif not recording.scope.covers(event):
             yield f"{event.job}: {event.revision} was told to a watcher of {recording.scope}"
+    if recording.scope.job is None and not recording.left_early and end is not None and end < truth.last:
+        yield f"the last token stands for {end}, and the last event is {truth.last}"
 
 
 def resumable(recording: Recording, truth: Truth) -> Iterator[str]:
@@ -87,7 +92,7 @@ def resumable(recording: Recording, truth: Truth) -> Iterator[str]:
         # A snapshot in a resumed stream says that the history after its token is gone.
         first = next((record for record in brought if isinstance(record, Told | Snapshot)), None)
         if isinstance(first, Told):
-            due = next(iter(truth.due(recording.scope, opened.after)), None)
+            due = truth.next(recording.scope, opened.after)
             if due is None or first.event.revision != due.revision:
                 expected = due and due.revision
                 yield f"the stream after {opened.after} went on with {first.event.revision} instead of {expected}"
@@ -111,7 +116,7 @@ def bookmarkable(recording: Recording, truth: Truth) -> Iterator[str]:
 
 def final(recording: Recording, truth: Truth) -> Iterator[str]:
     """The watch of a job ends with its final event."""
-    if recording.scope.job is None or _began_after_the_end(recording, truth):
+    if recording.scope.job is None or recording.left_early or _began_after_the_end(recording, truth):
         return
     reached: Event | None = None
     for record in recording.records:

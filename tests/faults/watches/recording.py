@@ -104,6 +104,8 @@ class Recording:
     watcher: str
     scope: Scope
     records: list[Record] = field(default_factory=list)
+    left_early: bool = False
+    """Whether the watcher left of its own will, so that it had to be told no more than it was."""
 
     @property
     def start(self) -> int | None:
@@ -116,6 +118,14 @@ class Recording:
                     return event.revision
                 case Told(event):
                     return event.revision - 1
+        return None
+
+    @property
+    def end(self) -> int | None:
+        """Position of the last token. None: the client keeps them to itself."""
+        for record in reversed(self.records):
+            if isinstance(record, Snapshot | Told | Heartbeat) and record.position is not None:
+                return record.position
         return None
 
     def told(self) -> Iterator[Event]:
@@ -159,6 +169,11 @@ class Truth:
     def last(self) -> int:
         """Revision of the last event."""
         return self.events[-1].revision if self.events else 0
+
+    def next(self, scope: Scope, after: int) -> Event | None:
+        """Return the first event after a revision that a watcher can be told."""
+        events = self.events if scope.job is None else self.by_job.get(scope.job, ())
+        return next((event for event in events if event.revision > after and scope.covers(event)), None)
 
     def due(self, scope: Scope, after: int) -> list[Event]:
         """Return what a watcher has to be told after a revision: for one job, up to its first final event."""

@@ -68,9 +68,12 @@ SOUND: dict[str, Recording] = {
     "one that began when the job was final": job_watch(Opened(), Snapshot(EVENT[8], 8), Ended()),
     "one that began with another watcher's token": job_watch(Opened(4), told(6), told(7), Ended()),
     "one that began with the token of the end": job_watch(Opened(7), Ended()),
+    "one that began with that token, and was told what came after": job_watch(Opened(7), told(8), Ended()),
     "one of the library": job_watch(Snapshot(EVENT[4]), Told(EVENT[6]), Told(EVENT[7])),
     "a filter": filter_watch(Opened(), Heartbeat(4), told(5), Heartbeat(5), told(6), Opened(6), told(7), told(8)),
-    "a filter that matches little": filter_watch(Opened(), Heartbeat(1), told(2), Heartbeat(4), told(5), tag="t"),
+    "a filter that matches little": filter_watch(Opened(), Heartbeat(1), told(2), told(5), Heartbeat(8), tag="t"),
+    "a filter that matches nothing": filter_watch(Opened(), Heartbeat(1), Heartbeat(8), tag="nobody"),
+    "one that left early": replace(filter_watch(Opened(1), told(2), told(3)), left_early=True),
     "a gap that the server declared": job_watch(
         Opened(), Snapshot(EVENT[1], 1), told(3), Opened(3), Snapshot(EVENT[6], 6), told(7), Ended()
     ),
@@ -85,6 +88,8 @@ BROKEN: list[tuple[str, str, Recording]] = [
     ("reliable", "an event is lost", job_watch(Opened(1), told(3), told(6), told(7), Ended())),
     ("reliable", "an event is lost in a cut", job_watch(Opened(1), told(3), Opened(3), told(6), told(7), Ended())),
     ("reliable", "the newest event is missing", filter_watch(Opened(5), told(6), told(7))),
+    ("reliable", "one who left early missed an event", replace(filter_watch(Opened(1), told(3)), left_early=True)),
+    ("reliable", "a filter never learns how far it got", filter_watch(Opened(), Heartbeat(1), tag="nobody")),
     ("reliable", "an event never happened", job_watch(Opened(4), told(6), Told(Event(7, A, "ERROR"), 7))),
     ("reliable", "the snapshot is of no revision", job_watch(Opened(), Snapshot(Event(6, A, "QUEUED"), 6), told(7))),
     ("reliable", "a filter lets too much through", filter_watch(Opened(3), told(4), told(5), tag="t")),
@@ -92,7 +97,6 @@ BROKEN: list[tuple[str, str, Recording]] = [
     ("resumable", "a token is refused", job_watch(Opened(1), told(3), Opened(3), Refused("INVALID_RESUME_TOKEN"))),
     ("resumable", "a stream begins before its token", job_watch(Opened(1), told(3), told(4), Opened(4), told(4))),
     ("resumable", "a stream begins too late", filter_watch(Opened(3), told(4), Opened(4), told(6), told(7), told(8))),
-    ("resumable", "a stream goes on after the end", job_watch(Opened(7), told(8))),
     (
         "bookmarkable",
         "an event comes after its heartbeat",
