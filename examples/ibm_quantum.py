@@ -60,6 +60,18 @@ def in_flight(provider, accounts):
     return jobs
 
 
+def in_session(provider, account):
+    """Run jobs in a session; leaving it closes it."""
+    backend = provider.get_backend(BACKEND, instance=account)
+    with backend.open_session(max_time="10m") as session:
+        console.print(f"   {session.mode} {session.session_id} is open, for {session.max_time:g} s at most")
+        jobs = [backend.run(chain(backend, length), shots=500, job_tags=["tour", "session"]) for length in (2, 3)]
+        for job in jobs:
+            follow(job)
+    console.print(f"   {session.mode} {session.session_id} is closed")
+    return jobs
+
+
 def rename(job):
     """Give a job another name and other tags."""
     job.update_name("the first chain")
@@ -104,6 +116,8 @@ def main(record=None):
     jobs = both_accounts(provider, accounts)
     console.rule("Jobs in flight while a key is changed")
     jobs += in_flight(provider, accounts)
+    console.rule("A session")
+    jobs += in_session(provider, accounts[0])
     console.rule("Name and tags")
     rename(jobs[0])
     console.rule("Cancelling")

@@ -222,6 +222,13 @@ def check_jobs(check: Checks, control: EmulatorControl, seen: dict[str, dict[str
     check("each result was read from the provider once", right=reads == {1})
     submits = control.counts()["POST /jobs"]
     check("each job was sent to the provider once", right=len(upstream) == submits, detail=f"{submits} jobs")
+    (session,) = control.sessions()
+    inside = [job for job in upstream.values() if job["session_id"] == session["id"]]
+    check(
+        "the session held its jobs there, and is closed",
+        right=len(inside) == 2 and session["closed_at"] is not None,  # noqa: PLR2004 - as many as the client sends
+        detail=f"{len(inside)} jobs",
+    )
     cancelled = [job for job in upstream.values() if "unwanted" in job["tags"]]
     check("the unwanted job is cancelled there, too", right=[job["state"] for job in cancelled] == ["Cancelled"])
     kept = [job for job in upstream.values() if "keep" in job["tags"]]

@@ -60,6 +60,29 @@ def test_tags_are_changed_upstream_and_the_hidden_ones_stay(wire: Wire, control:
     assert f"qgw-{job.name.removeprefix('jobs/')}" in upstream["tags"]
 
 
+def test_a_session_is_opened_filled_and_closed_upstream(wire: Wire, control: EmulatorControl) -> None:
+    session = wire.open_session("ibm_alder", account="accounts/alpha", max_seconds=600)
+    jobs = [submit(wire, session=session.name) for _ in range(2)]
+    for job in jobs:
+        assert wire.finish(job.name).status == job_pb2.JOB_STATUS_DONE
+    assert not wire.close_session(session.name).accepting_jobs
+    (upstream,) = control.sessions()
+    assert (upstream["mode"], upstream["max_ttl"], upstream["accepting_jobs"]) == ("dedicated", 600, False)
+    assert [job["session_id"] for job in control.jobs()] == [upstream["id"]] * 2
+    with pytest.raises(grpc.RpcError) as caught:
+        submit(wire, session=session.name)
+    assert details(caught.value)["ErrorInfo"].reason == "SESSION_CLOSED"
+
+
+def test_a_batch_that_is_cancelled_takes_its_jobs_along(wire: Wire, control: EmulatorControl) -> None:
+    control.settings(manual=True)
+    batch = wire.open_session("ibm_alder", account="accounts/alpha", mode=job_pb2.SCHEDULING_MODE_BATCH)
+    job = submit(wire, session=batch.name)
+    wire.cancel_session(batch.name)
+    assert wire.finish(job.name).status == job_pb2.JOB_STATUS_CANCELLED
+    assert [upstream["state"] for upstream in control.jobs()] == ["Cancelled"]
+
+
 def test_a_job_is_cancelled_upstream(wire: Wire, control: EmulatorControl) -> None:
     control.settings(manual=True)
     job = submit(wire)
