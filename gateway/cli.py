@@ -12,6 +12,7 @@ from typing import Annotated, Any
 import typer
 
 from gateway import __version__
+from gateway.audit_cli import app as audit
 from gateway.credentials.cli import app as credentials
 
 app = typer.Typer(
@@ -25,6 +26,7 @@ keys = typer.Typer(help="API keys.", no_args_is_help=True)
 config = typer.Typer(help="The configuration.", no_args_is_help=True)
 app.add_typer(keys, name="keys")
 app.add_typer(config, name="config")
+app.add_typer(audit, name="audit")
 app.add_typer(credentials, name="credentials")  # its settings: see `_credential_defaults`
 
 ConfigFile = Annotated[

@@ -40,6 +40,7 @@ from gateway.domain.program import ProgramReader
 from gateway.domain.provider import Health
 from gateway.engine.accounts import Accounts
 from gateway.engine.engine import Engine
+from gateway.rpc.admin_service import AdminService
 from gateway.rpc.interceptor import CallInterceptor
 from gateway.rpc.job_service import JobService
 from gateway.rpc.limits import Limits
@@ -155,7 +156,7 @@ class GatewayServer:
             chunk_bytes=settings.chunk_bytes,
             max_request_bytes=settings.max_request_bytes,
         )
-        interceptor = CallInterceptor(ApiKeyAuthenticator(self._keys))
+        interceptor = CallInterceptor(ApiKeyAuthenticator(self._keys), self._engine.trail)
         server = grpc.aio.server(interceptors=[interceptor], options=_channel_options(settings))
         # RPCs without code of their own are left to the interceptor, which answers that they are not implemented.
         job_service_pb2_grpc.add_JobServiceServicer_to_server(
@@ -169,7 +170,7 @@ class GatewayServer:
             server,
         )
         admin_service_pb2_grpc.add_AdminServiceServicer_to_server(
-            admin_service_pb2_grpc.AdminServiceServicer(),  # type: ignore[abstract]
+            AdminService(self._engine.trail),  # type: ignore[abstract]
             server,
         )
         server_service_pb2_grpc.add_ServerServiceServicer_to_server(ServerService(limits, reader), server)

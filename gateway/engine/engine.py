@@ -9,6 +9,7 @@ from types import MappingProxyType
 from gateway.domain.program import ProgramReader
 from gateway.domain.provider import Capability
 from gateway.engine.accounts import Accounts
+from gateway.engine.audit import AuditTrail
 from gateway.engine.dispatcher import Dispatcher
 from gateway.engine.hub import Hub
 from gateway.engine.jobs import Jobs
@@ -63,6 +64,7 @@ class Engine:
             self._dispatchers[name] = Dispatcher(provider, store, reader, self._trackers[name], pace)
         self._tasks: list[asyncio.Task[None]] = []
         self.tokens = ResumeTokens(store.token_key)
+        self.trail = AuditTrail(store)
         self.jobs = Jobs(
             accounts, store, self._hub, trackers=self._trackers, places=self._places, recent_results=recent_results
         )
@@ -80,6 +82,7 @@ class Engine:
             self._tasks.append(asyncio.create_task(self._trackers[name].run()))
             self._tasks.append(asyncio.create_task(self._dispatchers[name].run()))
         self._tasks.append(asyncio.create_task(self.sessions.run()))
+        self._tasks.append(asyncio.create_task(self.trail.run()))
 
     def stop_accepting(self) -> None:
         """Refuse new jobs and end all watches, because the server is about to stop."""
@@ -91,6 +94,7 @@ class Engine:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self.trail.close()
         await self.submissions.close()
         for dispatcher in self._dispatchers.values():
             await dispatcher.close()

@@ -17,15 +17,18 @@ import grpc
 import structlog
 from google.protobuf.message import DecodeError
 
-from gateway.domain.access import Caller, Role
+from gateway.domain.access import AuditEntry, Caller, Role
 from gateway.domain.errors import (
     DeadlineExceeded,
     GatewayError,
     Internal,
     InvalidArgument,
     PermissionDenied,
+    Reason,
     Unimplemented,
 )
+from gateway.domain.job import utc_now
+from gateway.engine.audit import AuditTrail
 from gateway.rpc.errors import to_code, to_trailers
 from gateway.rpc.method_rules import RULES
 
@@ -35,6 +38,9 @@ _caller: ContextVar[Caller] = ContextVar("caller")
 
 _OPEN_SERVICES = ("/grpc.health.v1.Health/", "/grpc.reflection.")
 """Services that need no credentials: load balancers and tools ask them before they have any."""
+
+_MAX_RECORDED = 256
+"""Most characters of a field that the audit trail repeats of a refused call."""
 
 _Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
 _Context = grpc.aio.ServicerContext[Any, Any]
@@ -63,8 +69,9 @@ class _Unreadable:
 class CallInterceptor(grpc.aio.ServerInterceptor):
     """Authenticates each call, checks the role it needs, and answers errors by the error table."""
 
-    def __init__(self, authenticator: Authenticator) -> None:
+    def __init__(self, authenticator: Authenticator, trail: AuditTrail) -> None:
         self._authenticator = authenticator
+        self._trail = trail
         self._handlers: dict[str, _Handler] = {}
 
     async def intercept_service(
@@ -86,16 +93,24 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
 
     def _wrap(self, method: str, handler: _Handler) -> _Handler:
         behaviour = _behaviour(handler)
-        gate = _Gate(method, self._authenticator, implemented=not behaviour.__func__.__module__.endswith("_pb2_grpc"))
+        gate = _Gate(
+            method,
+            self._authenticator,
+            self._trail,
+            implemented=not behaviour.__func__.__module__.endswith("_pb2_grpc"),
+        )
 
         async def answer(request: object, context: _Context) -> object:
             try:
                 gate.admit(request, context)
+                if gate.records_success:
+                    await gate.record(request, context)
                 deadline = gate.deadline(context)
                 if deadline is None:
                     return await behaviour(request, context)
                 return await _within(deadline, behaviour(request, context))
             except Exception as error:
+                gate.refused(error, request, context)
                 await _abort(method, error, context)
                 raise
 
@@ -126,9 +141,10 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
 class _Gate:
     """Lets those calls of a method pass that its rules allow."""
 
-    def __init__(self, method: str, authenticator: Authenticator, *, implemented: bool) -> None:
+    def __init__(self, method: str, authenticator: Authenticator, trail: AuditTrail, *, implemented: bool) -> None:
         self._method = method
         self._authenticator = authenticator
+        self._trail = trail
         self._implemented = implemented
         self._rules = RULES[method]
 
@@ -143,6 +159,7 @@ class _Gate:
         """
         rules = self._rules
         caller = self._authenticator.authenticate(_authorization(context))
+        _caller.set(caller if rules.read_only else replace(caller, peer=context.peer()))
         if not caller.role.grants(rules.scope):
             needed = Role.least_for(rules.scope)
             raise PermissionDenied(
@@ -157,7 +174,33 @@ class _Gate:
             )
         if isinstance(request, _Unreadable):
             raise InvalidArgument.field("request", "not a message of the type that this call takes")
-        _caller.set(caller if rules.read_only else replace(caller, peer=context.peer()))
+
+    @property
+    def records_success(self) -> bool:
+        """Whether a call is recorded here if it succeeds. Changes are recorded by whoever makes them, with the change."""
+        return self._rules.audited and self._rules.read_only
+
+    async def record(self, request: object, context: _Context) -> None:
+        """Record a call that is about to be answered."""
+        await self._trail.record(self._entry(_caller.get(), "OK", request, context))
+
+    def refused(self, error: Exception, request: object, context: _Context) -> None:
+        """Record a call that was refused or failed, if its method is one that is recorded."""
+        if self._rules.audited and not isinstance(error, grpc.aio.AbortError):
+            outcome = error.reason.value if isinstance(error, GatewayError) else Reason.INTERNAL.value
+            self._trail.refused(self._entry(_caller.get(None), outcome, request, context))
+
+    def _entry(self, caller: Caller | None, outcome: str, request: object, context: _Context) -> AuditEntry:
+        return AuditEntry(
+            at=utc_now(),
+            caller=caller.name if caller else "",
+            tenant=caller.tenant if caller else "",
+            action=self._method.rpartition("/")[2],
+            resource=_text(request, "name"),
+            outcome=outcome,
+            peer=context.peer(),
+            request_id=_text(request, "request_id"),
+        )
 
     def deadline(self, context: _Context) -> float | None:
         """Return how many seconds the server must see to itself that a call takes at most; None where gRPC does, or nobody."""
@@ -177,6 +220,12 @@ async def _within(seconds: float, answer: Awaitable[object]) -> object:
         raise DeadlineExceeded(
             f"The call took longer than the {seconds:g} seconds that it has by default. Set a longer deadline, or try again."
         ) from None
+
+
+def _text(request: object, field: str) -> str:
+    """Return the start of a text field of a request, if it has one: this was written by somebody who may mean harm."""
+    value = getattr(request, field, "")
+    return value[:_MAX_RECORDED] if isinstance(value, str) else ""
 
 
 def _behaviour(handler: _Handler) -> Any:

@@ -8,7 +8,7 @@ from typing import Generic, TypeVar
 
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
-from qgateway.v1 import account_pb2, backend_pb2, job_pb2, job_service_pb2, program_pb2, session_pb2
+from qgateway.v1 import account_pb2, admin_service_pb2, backend_pb2, job_pb2, job_service_pb2, program_pb2, session_pb2
 
 from gateway.domain.backend import Backend, BackendProperties, BackendStatus, Measurement
 from gateway.domain.job import (
@@ -26,6 +26,7 @@ from gateway.domain.job import (
 from gateway.domain.provider import AccountHealth, Provider, QueuePlace
 from gateway.domain.session import Session
 from gateway.engine.transitions import etag
+from gateway.store import AuditRecord
 
 _T = TypeVar("_T")
 
@@ -376,4 +377,21 @@ def _add_details(message: backend_pb2.Backend, value: Backend) -> None:
 def _measurement(value: Measurement) -> backend_pb2.Measurement:
     return backend_pb2.Measurement(
         measure_time=timestamp(value.at), parameter=value.parameter, unit=value.unit, value=value.value
+    )
+
+
+def audit_record(record: AuditRecord) -> admin_service_pb2.AuditRecord:
+    """Return a record of the audit trail as a message."""
+    entry = record.entry
+    return admin_service_pb2.AuditRecord(
+        sequence=record.sequence,
+        record_time=timestamp(entry.at),
+        caller=entry.caller,
+        tenant=entry.tenant,
+        peer=entry.peer,
+        action=entry.action,
+        resource=entry.resource,
+        outcome=entry.outcome,
+        request_id=entry.request_id,
+        hash=bytes.fromhex(record.hash),
     )

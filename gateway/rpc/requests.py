@@ -13,13 +13,14 @@ from typing import Any, TypeVar
 from google.protobuf.json_format import MessageToDict
 from google.protobuf.struct_pb2 import Struct
 from google.protobuf.timestamp_pb2 import Timestamp
-from qgateway.v1 import job_pb2, job_service_pb2, session_service_pb2
+from qgateway.v1 import admin_service_pb2, job_pb2, job_service_pb2, session_service_pb2
 
 from gateway.domain.errors import InvalidArgument
 from gateway.domain.job import DEFAULT_SHOTS, JobStatus, MeasLevel, MeasReturn, RunOptions, SchedulingMode
 from gateway.domain.query import JobFilter
 from gateway.engine.sessions import SessionRequest
 from gateway.engine.submissions import JobRequest, request_digest
+from gateway.store import AuditQuery
 
 _Value = TypeVar("_Value")
 
@@ -146,6 +147,16 @@ def job_filter(field: str, message: job_pb2.JobFilter, tenant: str) -> JobFilter
         session=message.session,
         created_from=_datetime(f"{field}.created_after", message, "created_after"),
         created_to=_datetime(f"{field}.created_before", message, "created_before"),
+    )
+
+
+def audit_query(request: admin_service_pb2.ListAuditRecordsRequest) -> AuditQuery:
+    """Return which audit records a request asks for."""
+    return AuditQuery(
+        tenant=request.tenant,
+        resource=request.job,
+        since=timestamp("start_time", request.start_time) if request.HasField("start_time") else None,
+        until=timestamp("end_time", request.end_time) if request.HasField("end_time") else None,
     )
 
 

@@ -1,7 +1,17 @@
 """What must survive: jobs, events, results and the audit trail, on disk before anyone is told of them."""
 
-from gateway.store.database import StoreUnusable
-from gateway.store.reads import AuditRecord
+from gateway.store.audit import AuditQuery, AuditReads, AuditRecord, AuditTrailBroken, Link
+from gateway.store.database import StoreUnusable, read_only
 from gateway.store.store import Listener, Store
 
-__all__ = ["AuditRecord", "Listener", "Store", "StoreUnusable"]
+__all__ = [
+    "AuditQuery",
+    "AuditReads",
+    "AuditRecord",
+    "AuditTrailBroken",
+    "Link",
+    "Listener",
+    "Store",
+    "StoreUnusable",
+    "read_only",
+]

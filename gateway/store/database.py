@@ -5,8 +5,11 @@ from __future__ import annotations
 import fcntl
 import os
 import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import cast
+from urllib.parse import quote
 
 from sqlalchemy import URL, Connection, NullPool, create_engine, event, inspect, text
 from sqlalchemy.exc import DBAPIError
@@ -90,6 +93,31 @@ class Database:
                 f"{SCHEMA_REVISION}. Start the newer gateway, or give this one another database."
             )
         upgrade(connection)
+
+
+@contextmanager
+def read_only(path: Path) -> Iterator[Connection]:
+    """Open a database for reading, beside a server that may have it open. Yields a connection that sees one state of it.
+
+    Raises:
+        StoreUnusable: There is none, or its schema is not the one that this gateway reads.
+    """
+    if not path.exists():
+        raise StoreUnusable(f"There is no database at {path}. Check the setting store.path.")
+    url = URL.create("sqlite+pysqlite", database=f"file:{quote(str(path))}", query={"mode": "ro", "uri": "true"})
+    engine = create_engine(url, poolclass=NullPool, connect_args={"timeout": _BUSY_TIMEOUT_MS / 1000})
+    try:
+        with engine.connect() as connection:
+            revision = _schema_revision(connection)
+            if revision != SCHEMA_REVISION:
+                raise StoreUnusable(
+                    f"{path} has the schema {revision}, and this gateway reads {SCHEMA_REVISION}. Start the gateway once to "
+                    "bring it up to date."
+                )
+            connection.exec_driver_sql("BEGIN")
+            yield connection
+    except DBAPIError as error:
+        raise StoreUnusable(f"{path} cannot be read: {error.orig}.") from error
 
 
 def _configure(connection: sqlite3.Connection, _: object) -> None:

@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 from sqlalchemy import Connection, Row, bindparam, func, literal_column, select, text
 
-from gateway.domain.access import AuditEntry
 from gateway.domain.errors import NotFound, OutOfRange, Reason
 from gateway.domain.job import EventType, Job, JobEvent
 from gateway.domain.payload import KeptFile, KeptPayload
 from gateway.domain.query import JobFilter, JobPage
+from gateway.store.audit import AuditReads
 from gateway.store.codec import Encoding, decode_blob, decode_job, from_micros, to_micros
 from gateway.store.database import driver_connection
 from gateway.store.files import PayloadFiles
 from gateway.store.listing import page_of_jobs
 from gateway.store.schema import (
-    audit,
     events,
     has_provider_job_id,
     has_request_id,
@@ -67,15 +65,6 @@ _USES_OF_FILE = tuple(
 )
 
 
-@dataclass(frozen=True, slots=True)
-class AuditRecord:
-    """An audit entry as it is stored."""
-
-    sequence: int
-    """Position in the store-wide order, from 1, without repetition."""
-    entry: AuditEntry
-
-
 class Reads:
     """The reads of a store. A job that is not there is None, unless a method says otherwise.
 
@@ -87,6 +76,7 @@ class Reads:
     def __init__(self, connection: Connection, files: PayloadFiles) -> None:
         self.connection = driver_connection(connection)
         self._core = connection
+        self.audit = AuditReads(connection)
         self.sessions = SessionReads(connection)
         self._execute = self.connection.execute
         self._files = files
@@ -190,11 +180,6 @@ class Reads:
         """Return whether a row refers to a file."""
         return any(self._execute(query, {"sha256": sha256}).fetchone() for query in _USES_OF_FILE)
 
-    def audit_records(self, *, after: int, limit: int) -> tuple[AuditRecord, ...]:
-        """See `Store.audit_records`."""
-        query = select(audit).where(audit.c.sequence > after).order_by(audit.c.sequence).limit(limit)
-        return tuple(_audit_record(row) for row in self._core.execute(query))
-
     def _job(self, query: str, **parameters: str) -> Job | None:
         row = self._execute(query, parameters).fetchone()
         return decode_job(row[0]) if row else None
@@ -207,20 +192,4 @@ def _event(row: Row[Any]) -> JobEvent:
         at=from_micros(row.at),
         job=decode_job(row.document),
         message=row.message,
-    )
-
-
-def _audit_record(row: Row[Any]) -> AuditRecord:
-    return AuditRecord(
-        row.sequence,
-        AuditEntry(
-            at=from_micros(row.at),
-            caller=row.caller,
-            tenant=row.tenant,
-            action=row.action,
-            resource=row.resource,
-            outcome=row.outcome,
-            peer=row.peer,
-            request_id=row.request_id,
-        ),
     )

@@ -28,7 +28,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects import sqlite
 
-SCHEMA_REVISION = "0004"
+SCHEMA_REVISION = "0005"
 """The newest migration, whose outcome `metadata` describes. A database that names it is opened without a look at the migrations."""
 
 metadata = MetaData(
@@ -191,8 +191,11 @@ audit = Table(
     Column("outcome", Text, nullable=False),
     Column("peer", Text, nullable=False),
     Column("request_id", Text, nullable=False),
+    Column("hash", Text, nullable=False, server_default=""),  # of the record and of the hash before it
     sqlite_autoincrement=True,
 )
+Index("ix_audit_resource", audit.c.resource, audit.c.sequence)
+Index("ix_audit_tenant", audit.c.tenant, audit.c.sequence)
 
 # Secrets of the gateway's own, drawn when the database is made, so that every gateway over it shares them.
 keys = Table(

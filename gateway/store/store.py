@@ -14,13 +14,14 @@ from gateway.domain.job import Change, Job, JobEvent, utc_now
 from gateway.domain.payload import KeptFile, KeptPayload, Payload
 from gateway.domain.query import JobFilter, JobPage
 from gateway.domain.session import Session, SessionPage
+from gateway.store.audit import AuditQuery, AuditRecord
 from gateway.store.codec import encode_blob
 from gateway.store.database import Database
 from gateway.store.files import PayloadFiles
 from gateway.store.lane import Lane
 from gateway.store.payloads import Payloads
 from gateway.store.reader import SharedSnapshot
-from gateway.store.reads import AuditRecord, Reads
+from gateway.store.reads import Reads
 from gateway.store.writer import GroupCommit
 from gateway.store.writes import Writes
 
@@ -171,7 +172,7 @@ class Store:
 
     async def append_audit(self, audit: AuditEntry) -> None:
         """Write an audit entry that belongs to no change of a job."""
-        await self._writer.run(lambda writes: writes.append_audit(audit))
+        await self._writer.run(lambda writes: writes.audit.append(audit))
 
     async def compact_history(self, *, before: datetime, keep: int, limit: int) -> int:
         """Forget the oldest events: those before a time, and those beyond a number.
@@ -318,9 +319,14 @@ class Store:
         """Return a program that a tenant uploaded, and until when it may be referred to. None if there is none."""
         return await self._read_file(lambda reads: reads.upload(tenant, sha256, utc_now()))
 
-    async def audit_records(self, *, after: int = 0, limit: int) -> tuple[AuditRecord, ...]:
-        """Return up to `limit` audit entries with a sequence above `after`, ascending."""
-        return await self._pages.run(lambda reads: reads.audit_records(after=after, limit=limit))
+    async def audit_records(
+        self, where: AuditQuery | None = None, *, after: int = 0, limit: int, newest_first: bool = False
+    ) -> tuple[AuditRecord, ...]:
+        """Return up to `limit` audit records beyond the position `after`, oldest or newest first."""
+        query = where or AuditQuery()
+        return await self._pages.run(
+            lambda reads: reads.audit.records(query, after=after, limit=limit, newest_first=newest_first)
+        )
 
     async def _read_file(self, call: Callable[[Reads], T]) -> T:
         try:

@@ -29,6 +29,7 @@ class GroupCommit:
         Raises:
             sqlite3.Error: Nothing of the batch was kept.
         """
+        audit_end = self._writes.audit.end
         self._connection.execute("BEGIN IMMEDIATE")
         try:
             for request in batch:
@@ -40,13 +41,14 @@ class GroupCommit:
             if self._connection.in_transaction:
                 self._connection.execute("ROLLBACK")
             self._writes.events.clear()
+            self._writes.audit.end = audit_end
             raise
         events = tuple(self._writes.events)
         self._writes.events.clear()
         return events
 
     def _attempt(self, request: Request[Writes]) -> None:
-        events = len(self._writes.events)
+        events, audit_end = len(self._writes.events), self._writes.audit.end
         self._connection.execute("SAVEPOINT attempt")
         try:
             request.value = request.call(self._writes)
@@ -56,5 +58,6 @@ class GroupCommit:
                 raise
             self._connection.execute("ROLLBACK TO attempt")
             del self._writes.events[events:]
+            self._writes.audit.end = audit_end
             request.error = as_gateway_error(error)
         self._connection.execute("RELEASE attempt")

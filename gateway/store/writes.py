@@ -15,10 +15,10 @@ from gateway.domain.access import AuditEntry
 from gateway.domain.errors import Internal, NotFound
 from gateway.domain.job import Change, EventType, Job, JobEvent, ResultSummary
 from gateway.domain.payload import KeptFile, KeptPayload
+from gateway.store.audit import AuditWrites
 from gateway.store.codec import Blob, Encoding, decode_job, encode_blob, encode_job, to_micros
 from gateway.store.database import driver_connection
 from gateway.store.schema import (
-    audit,
     events,
     has_request_id,
     insert_sql,
@@ -48,7 +48,6 @@ _ADD_RESULT_FILE = insert_sql(result_files)
 _ADD_UPLOAD = f"{insert_sql(uploads)} ON CONFLICT (tenant, sha256) DO UPDATE SET expires_at = excluded.expires_at"
 _DROP_EXPIRED_UPLOADS = sql(delete(uploads).where(uploads.c.expires_at <= bindparam("now")))
 _ADD_EVENT = insert_sql(events)
-_ADD_AUDIT = insert_sql(audit, numbered=True)
 _VARIABLE_COLUMNS = ("status", "final", "display_name", "session", "provider_job_id", "revision", "document")
 _CHANGE_JOB = sql(
     update(jobs).where(jobs.c.seq == bindparam("job_seq")).values({name: bindparam(name) for name in _VARIABLE_COLUMNS})
@@ -93,7 +92,8 @@ class Writes:
         """What happened since it was cleared, in the order of the revisions."""
         self.connection = driver_connection(connection)
         self._execute = self.connection.execute
-        self.sessions = SessionWrites(connection, self.append_audit)
+        self.audit = AuditWrites(connection)
+        self.sessions = SessionWrites(connection, self.audit.append)
         self._revision = last_revision
 
     def create_job(self, job: Job, program: Blob, entry: AuditEntry) -> Job:
@@ -117,7 +117,7 @@ class Writes:
         }
         seq = self._execute(_ADD_JOB, columns).lastrowid
         self._add_tags(seq, job)
-        self.append_audit(entry)
+        self.audit.append(entry)
         return job
 
     def change_job(self, job_id: str, change: Callable[[Job], Change | None], entry: AuditEntry | None) -> Job:
@@ -125,7 +125,7 @@ class Writes:
         seq, current = self._find(job_id)
         what = change(current)
         if entry:
-            self.append_audit(entry)
+            self.audit.append(entry)
         if what is None:
             return current
         _check_follows(current, what)
@@ -149,7 +149,7 @@ class Writes:
         self._execute(_DROP_PROGRAM, {"sha256": current.program.sha256})
         self._execute(_DROP_EVENTS, {"id": job_id})
         self._add_event(EventType.DELETED, current, entry.at)
-        self.append_audit(entry)
+        self.audit.append(entry)
         return current.program.sha256, current.result.sha256 if current.result else ""
 
     def add_upload(self, tenant: str, file: KeptFile, expires_at: datetime) -> None:
@@ -177,20 +177,6 @@ class Writes:
             self._execute(_DROP_HISTORY, span)
             self._execute(_MOVE_MARK, {"mark_name": "compacted", "up_to": span["up_to"]})
         return len(gone)
-
-    def append_audit(self, entry: AuditEntry) -> None:
-        """See `Store.append_audit`."""
-        columns = {
-            "at": to_micros(entry.at),
-            "caller": entry.caller,
-            "tenant": entry.tenant,
-            "action": entry.action,
-            "resource": entry.resource,
-            "outcome": entry.outcome,
-            "peer": entry.peer,
-            "request_id": entry.request_id,
-        }
-        self._execute(_ADD_AUDIT, columns)
 
     def _find(self, job_id: str) -> tuple[int, Job]:
         row = self._execute(_FIND_JOB, {"id": job_id}).fetchone()

@@ -22,6 +22,7 @@ from qgateway.v1 import (
 
 from gateway.access.api_keys import ApiKey, ApiKeyAuthenticator, hash_api_key
 from gateway.domain.access import Role
+from gateway.rpc.admin_service import AdminService
 from gateway.rpc.interceptor import CallInterceptor
 from gateway.rpc.job_service import JobService
 from gateway.rpc.limits import Limits
@@ -43,6 +44,10 @@ class Wire:
     @property
     def jobs(self) -> Any:
         return job_service_pb2_grpc.JobServiceStub(self.channel)
+
+    @property
+    def admin(self) -> Any:
+        return admin_service_pb2_grpc.AdminServiceStub(self.channel)
 
     @property
     def backends(self) -> Any:
@@ -85,14 +90,14 @@ async def wire(tmp_path: Path) -> AsyncIterator[Wire]:
     ]
     async with running_engine(tmp_path / "store.db", ScriptedProvider()) as engine:
         accounts = engine.accounts
-        server = grpc.aio.server(interceptors=[CallInterceptor(ApiKeyAuthenticator(keys))])
+        server = grpc.aio.server(interceptors=[CallInterceptor(ApiKeyAuthenticator(keys), engine.trail)])
         job_service_pb2_grpc.add_JobServiceServicer_to_server(JobService(engine, limits), server)
         backend_service_pb2_grpc.add_BackendServiceServicer_to_server(BackendService(accounts), server)
         account_service_pb2_grpc.add_AccountServiceServicer_to_server(AccountService(accounts, engine.jobs), server)
         session_service_pb2_grpc.add_SessionServiceServicer_to_server(
             session_service_pb2_grpc.SessionServiceServicer(), server
         )
-        admin_service_pb2_grpc.add_AdminServiceServicer_to_server(admin_service_pb2_grpc.AdminServiceServicer(), server)
+        admin_service_pb2_grpc.add_AdminServiceServicer_to_server(AdminService(engine.trail), server)
         server_service_pb2_grpc.add_ServerServiceServicer_to_server(
             ServerService(limits, engine.results._reader), server
         )

@@ -142,7 +142,10 @@ class TestMigrations:
         engine.dispose()
 
         def definitions(database: Path) -> set[tuple[str, ...]]:
-            return {(kind, name, re.sub(r"\s+", " ", sql or "")) for kind, name, sql in rows(database, DEFINITIONS)}
+            return {
+                (kind, name, re.sub(r"\s*([(),])\s*|\s+", r"\1 ", sql or ""))
+                for kind, name, sql in rows(database, DEFINITIONS)
+            }
 
         assert definitions(path) == definitions(reference)
         engine = create_engine(f"sqlite:///{path}")
