@@ -273,6 +273,8 @@ class Change:
     message: str = ""
     result: KeptPayload | None = None
     """The serialised `qgateway.v1.JobResult` to store with it; a large one in a file that the store keeps."""
+    record_due: bool = False
+    """Whether the provider is yet to be asked for the record of the run: see `gateway.domain.record`."""
 
 
 def with_status(job: Job, status: JobStatus, at: datetime, **fields: Any) -> Job:

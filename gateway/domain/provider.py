@@ -171,6 +171,12 @@ class ProviderMetrics:
 
     queue: QueuePlace | None = None
     values: Mapping[str, str] = field(default_factory=dict)
+    charged_seconds: float | None = None
+    """QPU time that is charged; None while that is not known."""
+    settled: bool = True
+    """Whether this is the provider's last word on what the job costs."""
+    client_version: Mapping[str, str] = field(default_factory=dict)
+    """Software that the job was submitted with, by package name."""
 
 
 class Provider(Protocol):

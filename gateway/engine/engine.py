@@ -17,6 +17,7 @@ from gateway.engine.pacing import Pacing
 from gateway.engine.poller import Poller
 from gateway.engine.queue_places import QueuePlaces
 from gateway.engine.recent_results import RecentResults
+from gateway.engine.recorder import Recorder
 from gateway.engine.records import Records
 from gateway.engine.recovery import recover
 from gateway.engine.results import Results
@@ -52,14 +53,22 @@ class Engine:
         self._trackers: dict[str, Tracker | Poller] = {}
         self._dispatchers: dict[str, Dispatcher] = {}
         self._places: dict[str, QueuePlaces] = {}
+        self._recorders: dict[str, Recorder] = {}
         for name, provider in accounts.providers.items():
             pace = pacing.get(name, Pacing())
             if Capability.PUSH in provider.capabilities:
                 self._trackers[name] = Tracker(provider, store, recent_results)
             else:
                 places = self._places[name] = QueuePlaces(provider)
+                recorder = self._recorders[name] = Recorder(provider, store)
                 self._trackers[name] = Poller(
-                    provider, store, self._hub, places=places, recent_results=recent_results, pacing=pace
+                    provider,
+                    store,
+                    self._hub,
+                    places=places,
+                    recent_results=recent_results,
+                    pacing=pace,
+                    recorder=recorder,
                 )
             self._dispatchers[name] = Dispatcher(provider, store, reader, self._trackers[name], pace)
         self._tasks: list[asyncio.Task[None]] = []
@@ -72,7 +81,7 @@ class Engine:
         self.submissions = Submissions(accounts, store, reader, self._dispatchers, self.sessions)
         self.watches = Watches(self.jobs, store, self._hub)
         self.results = Results(self.jobs, store, reader, recent_results)
-        self.records = Records(self.jobs, accounts)
+        self.records = Records(self.jobs, accounts, store)
 
     async def start(self) -> None:
         """Take up the jobs that a former run of the gateway left, and begin to work."""
@@ -81,6 +90,8 @@ class Engine:
         for name in self._dispatchers:
             self._tasks.append(asyncio.create_task(self._trackers[name].run()))
             self._tasks.append(asyncio.create_task(self._dispatchers[name].run()))
+        for recorder in self._recorders.values():
+            self._tasks.append(asyncio.create_task(recorder.run()))
         self._tasks.append(asyncio.create_task(self.sessions.run()))
         self._tasks.append(asyncio.create_task(self.trail.run()))
 

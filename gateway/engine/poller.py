@@ -20,6 +20,7 @@ from gateway.engine.hub import Hub
 from gateway.engine.pacing import Pacing, jittered
 from gateway.engine.queue_places import QueuePlaces
 from gateway.engine.recent_results import RecentResults
+from gateway.engine.recorder import Recorder
 from gateway.store import Store
 
 _log = structlog.get_logger(__name__)
@@ -59,6 +60,7 @@ class Poller:
         places: QueuePlaces,
         recent_results: RecentResults,
         pacing: Pacing,
+        recorder: Recorder,
     ) -> None:
         self._provider = provider
         self._places = places
@@ -66,6 +68,7 @@ class Poller:
         self._hub = hub
         self._recent_results = recent_results
         self._pacing = pacing
+        self._recorder = recorder
         self._jobs: dict[str, str] = {}
         self._busy: dict[str, asyncio.Lock] = {}
         self._later: dict[str, _Later] = {}
@@ -247,10 +250,13 @@ class Poller:
 
     async def _change(self, job_id: str, change: Callable[[Job], Change | None]) -> Job | None:
         try:
-            return await self._store.change_job(job_id, change)
+            job = await self._store.change_job(job_id, lambda job: transitions.to_be_recorded(change(job)))
         except NotFound:
             _log.info("update_of_deleted_job", account=self._provider.account, job=job_id)
             return None
+        if job.status.is_final:
+            self._recorder.add(job_id)
+        return job
 
     async def _drop(self, provider_job_id: str) -> None:
         self._jobs.pop(provider_job_id, None)

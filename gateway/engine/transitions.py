@@ -141,6 +141,21 @@ def troubled(job: Job, kind: PendingKind, message: str) -> Change | None:
     return Change(replace(job, pending_reason=reason, updated_at=now), EventType.STATUS_CHANGED, message)
 
 
+def charged(job: Job, seconds: float | None) -> Change | None:
+    """Note what the provider charges for a job, where it told that after the end of the job only."""
+    if seconds is None or seconds == job.usage.charged_seconds:
+        return None
+    settled = replace(job, usage=replace(job.usage, charged_seconds=seconds), updated_at=utc_now())
+    return Change(settled, EventType.UPDATED, "The provider settled what it charges.")
+
+
+def to_be_recorded(change: Change | None) -> Change | None:
+    """Let the record of a run be made that ends with a change, if it does."""
+    if change is None or not change.job.status.is_final:
+        return change
+    return replace(change, record_due=True)
+
+
 def failed(job: Job, failure: JobFailure) -> Change | None:
     """Note that the job failed in a way that its provider does not tell of."""
     if job.status.is_final:
@@ -218,7 +233,7 @@ def finished(job: Job, update: ProviderUpdate, result: KeptPayload) -> Change | 
         update.at,
         provider_status=update.provider_status,
         result=summary,
-        usage=_charged(job, update),
+        usage=_usage(job, update),
     )
     return Change(done, EventType.STATUS_CHANGED, result=result)
 
@@ -236,7 +251,7 @@ def ended(job: Job, update: ProviderUpdate) -> Change | None:
         update.at,
         provider_status=update.provider_status,
         failure=failure,
-        usage=_charged(job, update),
+        usage=_usage(job, update),
     )
     return Change(job, EventType.STATUS_CHANGED, failure.message)
 
@@ -386,7 +401,9 @@ def _started(job: Job, update: ProviderUpdate) -> Job:
     return replace(job, steps=(*job.steps, JobStep(JobStatus.RUNNING, update.started_at)))
 
 
-def _charged(job: Job, update: ProviderUpdate) -> JobUsage:
-    if update.charged_seconds is None:
-        return job.usage
-    return replace(job.usage, charged_seconds=update.charged_seconds)
+def _usage(job: Job, update: ProviderUpdate) -> JobUsage:
+    known = job.usage
+    return JobUsage(
+        known.estimated_seconds if update.estimated_seconds is None else update.estimated_seconds,
+        known.charged_seconds if update.charged_seconds is None else update.charged_seconds,
+    )

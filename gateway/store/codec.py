@@ -11,6 +11,7 @@ from enum import StrEnum
 import zstandard
 from pydantic import ConfigDict, TypeAdapter
 
+from gateway.domain.backend import BackendProperties
 from gateway.domain.errors import Internal
 from gateway.domain.job import Job
 from gateway.domain.payload import KeptFile, KeptPayload
@@ -48,6 +49,21 @@ def encode_session(session: Session) -> str:
 def decode_session(document: str) -> Session:
     """Return the session that `encode_session` wrote."""
     return _SESSION.validate_json(document)
+
+
+_PROPERTIES: TypeAdapter[BackendProperties | None] = TypeAdapter(
+    BackendProperties | None, config=ConfigDict(ser_json_inf_nan="constants")
+)
+
+
+def encode_properties(properties: BackendProperties) -> bytes:
+    """Return a calibration as JSON: the same bytes for the same calibration."""
+    return _PROPERTIES.dump_json(properties)
+
+
+def decode_properties(document: bytes) -> BackendProperties | None:
+    """Return the calibration that `encode_properties` wrote."""
+    return _PROPERTIES.validate_json(document)
 
 
 def to_micros(at: datetime) -> int:

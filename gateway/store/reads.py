@@ -16,6 +16,7 @@ from gateway.store.codec import Encoding, decode_blob, decode_job, from_micros, 
 from gateway.store.database import driver_connection
 from gateway.store.files import PayloadFiles
 from gateway.store.listing import page_of_jobs
+from gateway.store.records import RecordReads
 from gateway.store.schema import (
     events,
     has_provider_job_id,
@@ -78,6 +79,7 @@ class Reads:
         self._core = connection
         self.audit = AuditReads(connection)
         self.sessions = SessionReads(connection)
+        self.records = RecordReads(connection)
         self._execute = self.connection.execute
         self._files = files
 

@@ -28,7 +28,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects import sqlite
 
-SCHEMA_REVISION = "0005"
+SCHEMA_REVISION = "0006"
 """The newest migration, whose outcome `metadata` describes. A database that names it is opened without a look at the migrations."""
 
 metadata = MetaData(
@@ -138,6 +138,32 @@ uploads = Table(
 )
 Index("ix_uploads_file", uploads.c.sha256)
 Index("ix_uploads_expiry", uploads.c.expires_at)
+
+calibrations = Table(
+    "calibrations",
+    metadata,
+    Column("sha256", Text, primary_key=True),  # of the bytes before encoding
+    Column("size", BigInteger, nullable=False),  # bytes before encoding
+    Column("encoding", Text, nullable=False),
+    Column("data", LargeBinary, nullable=False),
+)
+
+# What the provider told of a job that has ended. Many jobs run under one calibration.
+records = Table(
+    "records",
+    metadata,
+    Column("job_seq", _Counter, ForeignKey("jobs.seq", ondelete="CASCADE"), primary_key=True),
+    Column("metrics", Text, nullable=False),  # a JSON object
+    Column("calibration_sha256", Text, ForeignKey("calibrations.sha256")),
+)
+Index("ix_records_calibration", records.c.calibration_sha256)
+
+# Jobs that have ended and whose record is yet to be made.
+records_due = Table(
+    "records_due",
+    metadata,
+    Column("job_seq", _Counter, ForeignKey("jobs.seq", ondelete="CASCADE"), primary_key=True),
+)
 
 # An event outlives its job, so it does not refer to it. `document` is the job after the change.
 events = Table(

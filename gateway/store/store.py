@@ -9,10 +9,12 @@ from pathlib import Path
 from typing import TypeVar
 
 from gateway.domain.access import AuditEntry
+from gateway.domain.backend import BackendProperties
 from gateway.domain.errors import Internal
 from gateway.domain.job import Change, Job, JobEvent, utc_now
 from gateway.domain.payload import KeptFile, KeptPayload, Payload
 from gateway.domain.query import JobFilter, JobPage
+from gateway.domain.record import JobRecord
 from gateway.domain.session import Session, SessionPage
 from gateway.store.audit import AuditQuery, AuditRecord
 from gateway.store.codec import encode_blob
@@ -22,6 +24,7 @@ from gateway.store.lane import Lane
 from gateway.store.payloads import Payloads
 from gateway.store.reader import SharedSnapshot
 from gateway.store.reads import Reads
+from gateway.store.records import encode_record
 from gateway.store.writer import GroupCommit
 from gateway.store.writes import Writes
 
@@ -189,6 +192,20 @@ class Store:
         """
         return await self._writer.run(lambda writes: writes.compact_history(before, keep, limit))
 
+    async def add_record(self, job_id: str, record: JobRecord, change: Callable[[Job], Change | None]) -> Job:
+        """Store the record of a job that has ended, which is then no longer due; equal calibrations are stored once.
+
+        Args:
+            job_id: Which job.
+            record: Its record.
+            change: What becomes of the job with it, as in `change_job`.
+
+        Raises:
+            NotFound: There is no such job.
+        """
+        encoded = await asyncio.to_thread(encode_record, record)
+        return await self._writer.run(lambda writes: writes.add_record(job_id, encoded, change))
+
     async def create_session(self, session: Session, audit: AuditEntry) -> Session:
         """Store a new session.
 
@@ -282,6 +299,18 @@ class Store:
             OutOfRange: Some of it is no longer kept.
         """
         return await self._pages.run(lambda reads: reads.history(job_id=job_id, after=after, limit=limit))
+
+    async def records_due(self, account: str) -> tuple[str, ...]:
+        """Return the ids of the jobs of an account whose record is yet to be made, the oldest first."""
+        return await self._pages.run(lambda reads: reads.records.due(account))
+
+    async def read_metrics(self, job_id: str) -> dict[str, str] | None:
+        """Return the metrics in a job's record, or None if there is no record."""
+        return await self._pages.run(lambda reads: reads.records.metrics(job_id))
+
+    async def read_calibration(self, job_id: str) -> BackendProperties | None:
+        """Return the calibration in a job's record, or None if there is none."""
+        return await self._pages.run(lambda reads: reads.records.calibration(job_id))
 
     async def get_session(self, session_id: str) -> Session | None:
         """Return a session, or None."""

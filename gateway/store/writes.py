@@ -18,6 +18,7 @@ from gateway.domain.payload import KeptFile, KeptPayload
 from gateway.store.audit import AuditWrites
 from gateway.store.codec import Blob, Encoding, decode_job, encode_blob, encode_job, to_micros
 from gateway.store.database import driver_connection
+from gateway.store.records import EncodedRecord, RecordWrites
 from gateway.store.schema import (
     events,
     has_request_id,
@@ -94,6 +95,7 @@ class Writes:
         self._execute = self.connection.execute
         self.audit = AuditWrites(connection)
         self.sessions = SessionWrites(connection, self.audit.append)
+        self.records = RecordWrites(connection)
         self._revision = last_revision
 
     def create_job(self, job: Job, program: Blob, entry: AuditEntry) -> Job:
@@ -139,12 +141,21 @@ class Writes:
             self._execute(_DROP_RESULT_FILE, {"job_seq": seq})
         if what.result is not None:
             self._add_result(seq, what.result, job.result)
+        if what.record_due:
+            self.records.note_due(seq)
         return job
+
+    def add_record(self, job_id: str, record: EncodedRecord, change: Callable[[Job], Change | None]) -> Job:
+        """See `Store.add_record`."""
+        seq, _ = self._find(job_id)
+        self.records.add(seq, record)
+        return self.change_job(job_id, change, None)
 
     def delete_job(self, job_id: str, check: Callable[[Job], None], entry: AuditEntry) -> tuple[str, str]:
         """See `Store.delete_job`. Returns the SHA-256s of program and result; empty without a result."""
         seq, current = self._find(job_id)
         check(current)
+        self.records.drop(seq)
         self._execute(_DROP_JOB, {"job_seq": seq})  # its tags and its result go with it
         self._execute(_DROP_PROGRAM, {"sha256": current.program.sha256})
         self._execute(_DROP_EVENTS, {"id": job_id})

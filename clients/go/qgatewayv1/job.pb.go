@@ -488,7 +488,7 @@ const (
 	JobEvent_TYPE_CREATED JobEvent_Type = 2
 	// The status, or the reason for waiting, changed.
 	JobEvent_TYPE_STATUS_CHANGED JobEvent_Type = 3
-	// Name or tags changed.
+	// Name or tags changed, or the provider settled what it charges after the job had ended.
 	JobEvent_TYPE_UPDATED JobEvent_Type = 4
 	// A caller asked for cancellation.
 	JobEvent_TYPE_CANCEL_REQUESTED JobEvent_Type = 5
@@ -572,7 +572,7 @@ type Job struct {
 	PendingReason *PendingReason `protobuf:"bytes,9,opt,name=pending_reason,json=pendingReason,proto3" json:"pending_reason,omitempty"`
 	// How far the hand-over to the provider has come.
 	Submission *Submission `protobuf:"bytes,10,opt,name=submission,proto3" json:"submission,omitempty"`
-	// When the gateway accepted the job.
+	// When the gateway accepted the job; of an adopted one, when the provider did.
 	CreateTime *timestamppb.Timestamp `protobuf:"bytes,11,opt,name=create_time,json=createTime,proto3" json:"create_time,omitempty"`
 	// When the job last changed.
 	UpdateTime *timestamppb.Timestamp `protobuf:"bytes,12,opt,name=update_time,json=updateTime,proto3" json:"update_time,omitempty"`

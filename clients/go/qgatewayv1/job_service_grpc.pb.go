@@ -49,7 +49,8 @@ type JobServiceClient interface {
 	SubmitJob(ctx context.Context, in *SubmitJobRequest, opts ...grpc.CallOption) (*SubmitJobResponse, error)
 	// Stores a program that is too large for one message and returns its content address for `SubmitJob`.
 	UploadProgram(ctx context.Context, opts ...grpc.CallOption) (grpc.ClientStreamingClient[UploadProgramRequest, UploadProgramResponse], error)
-	// Reads one job.
+	// Reads one job. An operator who asks by the provider's id for a job that did not come through the gateway adopts it: it belongs
+	// to the caller's tenant from then on, and is followed, kept and cancelled like any other.
 	GetJob(ctx context.Context, in *GetJobRequest, opts ...grpc.CallOption) (*GetJobResponse, error)
 	// Lists jobs, newest first unless told otherwise.
 	ListJobs(ctx context.Context, in *ListJobsRequest, opts ...grpc.CallOption) (*ListJobsResponse, error)
@@ -300,7 +301,8 @@ type JobServiceServer interface {
 	SubmitJob(context.Context, *SubmitJobRequest) (*SubmitJobResponse, error)
 	// Stores a program that is too large for one message and returns its content address for `SubmitJob`.
 	UploadProgram(grpc.ClientStreamingServer[UploadProgramRequest, UploadProgramResponse]) error
-	// Reads one job.
+	// Reads one job. An operator who asks by the provider's id for a job that did not come through the gateway adopts it: it belongs
+	// to the caller's tenant from then on, and is followed, kept and cancelled like any other.
 	GetJob(context.Context, *GetJobRequest) (*GetJobResponse, error)
 	// Lists jobs, newest first unless told otherwise.
 	ListJobs(context.Context, *ListJobsRequest) (*ListJobsResponse, error)

@@ -107,7 +107,13 @@ def metrics_of(metrics: wire.JobMetrics) -> ProviderMetrics:
         "circuits_execution_time_ns": metrics.circuits_execution_time_ns,
         "qiskit_version": metrics.qiskit_version or None,
     }
-    return ProviderMetrics(place_of(metrics), {name: str(value) for name, value in values.items() if value is not None})
+    return ProviderMetrics(
+        queue=place_of(metrics),
+        values={name: str(value) for name, value in values.items() if value is not None},
+        charged_seconds=usage.charged,
+        settled=usage.status != "pending",
+        client_version=_client_version(metrics.qiskit_version),
+    )
 
 
 def session_of(session: wire.SessionDocument) -> ProviderSession:
@@ -125,6 +131,14 @@ def session_of(session: wire.SessionDocument) -> ProviderSession:
         closed_at=session.closed_at,
         usage_seconds=session.elapsed_time,
     )
+
+
+def _client_version(text: str) -> dict[str, str]:
+    """Return versions by package. Two in one text are those of the client that came before, and of Qiskit's core."""
+    first, _, second = text.partition(",")
+    if second:
+        return {"qiskit-ibm-provider": first, "qiskit-terra": second.partition(",")[0]}
+    return {"qiskit": first} if first else {}
 
 
 def _ran_too_long(job: wire.JobDocument) -> bool:

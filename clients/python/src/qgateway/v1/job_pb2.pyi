@@ -272,7 +272,7 @@ class Job(_message.Message):
 
     @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp:
-        """When the gateway accepted the job."""
+        """When the gateway accepted the job; of an adopted one, when the provider did."""
 
     @_builtins.property
     def update_time(self) -> _timestamp_pb2.Timestamp:
@@ -743,7 +743,7 @@ class JobEvent(_message.Message):
         TYPE_STATUS_CHANGED: JobEvent._Type.ValueType  # 3
         """The status, or the reason for waiting, changed."""
         TYPE_UPDATED: JobEvent._Type.ValueType  # 4
-        """Name or tags changed."""
+        """Name or tags changed, or the provider settled what it charges after the job had ended."""
         TYPE_CANCEL_REQUESTED: JobEvent._Type.ValueType  # 5
         """A caller asked for cancellation."""
         TYPE_NOTE: JobEvent._Type.ValueType  # 6
@@ -763,7 +763,7 @@ class JobEvent(_message.Message):
     TYPE_STATUS_CHANGED: JobEvent.Type.ValueType  # 3
     """The status, or the reason for waiting, changed."""
     TYPE_UPDATED: JobEvent.Type.ValueType  # 4
-    """Name or tags changed."""
+    """Name or tags changed, or the provider settled what it charges after the job had ended."""
     TYPE_CANCEL_REQUESTED: JobEvent.Type.ValueType  # 5
     """A caller asked for cancellation."""
     TYPE_NOTE: JobEvent.Type.ValueType  # 6

@@ -138,7 +138,8 @@ class JobServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def GetJob(self, request, context):
-        """Reads one job.
+        """Reads one job. An operator who asks by the provider's id for a job that did not come through the gateway adopts it: it belongs
+        to the caller's tenant from then on, and is followed, kept and cancelled like any other.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -41,7 +41,9 @@ class JobServiceStub:
     UploadProgram: _grpc.StreamUnaryMultiCallable[_job_service_pb2.UploadProgramRequest, _job_service_pb2.UploadProgramResponse]
     """Stores a program that is too large for one message and returns its content address for `SubmitJob`."""
     GetJob: _grpc.UnaryUnaryMultiCallable[_job_service_pb2.GetJobRequest, _job_service_pb2.GetJobResponse]
-    """Reads one job."""
+    """Reads one job. An operator who asks by the provider's id for a job that did not come through the gateway adopts it: it belongs
+    to the caller's tenant from then on, and is followed, kept and cancelled like any other.
+    """
     ListJobs: _grpc.UnaryUnaryMultiCallable[_job_service_pb2.ListJobsRequest, _job_service_pb2.ListJobsResponse]
     """Lists jobs, newest first unless told otherwise."""
     UpdateJob: _grpc.UnaryUnaryMultiCallable[_job_service_pb2.UpdateJobRequest, _job_service_pb2.UpdateJobResponse]
@@ -86,7 +88,9 @@ class JobServiceAsyncStub(JobServiceStub):
     UploadProgram: _aio.StreamUnaryMultiCallable[_job_service_pb2.UploadProgramRequest, _job_service_pb2.UploadProgramResponse]  # type: ignore[assignment]
     """Stores a program that is too large for one message and returns its content address for `SubmitJob`."""
     GetJob: _aio.UnaryUnaryMultiCallable[_job_service_pb2.GetJobRequest, _job_service_pb2.GetJobResponse]  # type: ignore[assignment]
-    """Reads one job."""
+    """Reads one job. An operator who asks by the provider's id for a job that did not come through the gateway adopts it: it belongs
+    to the caller's tenant from then on, and is followed, kept and cancelled like any other.
+    """
     ListJobs: _aio.UnaryUnaryMultiCallable[_job_service_pb2.ListJobsRequest, _job_service_pb2.ListJobsResponse]  # type: ignore[assignment]
     """Lists jobs, newest first unless told otherwise."""
     UpdateJob: _aio.UnaryUnaryMultiCallable[_job_service_pb2.UpdateJobRequest, _job_service_pb2.UpdateJobResponse]  # type: ignore[assignment]
@@ -146,7 +150,9 @@ class JobServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _job_service_pb2.GetJobRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_job_service_pb2.GetJobResponse, _abc.Awaitable[_job_service_pb2.GetJobResponse]]:
-        """Reads one job."""
+        """Reads one job. An operator who asks by the provider's id for a job that did not come through the gateway adopts it: it belongs
+        to the caller's tenant from then on, and is followed, kept and cancelled like any other.
+        """
 
     @_abc_1.abstractmethod
     def ListJobs(
