@@ -6,10 +6,12 @@ emulator of the service, and runs this.
 
 import json
 import sys
+import time
 from pathlib import Path
 
 from qgateway import GatewayProvider
 from qiskit import QuantumCircuit, transpile
+from qiskit.providers.jobstatus import JOB_FINAL_STATES
 from quickstart import console, follow, histogram
 from rich.table import Table
 
@@ -49,14 +51,20 @@ def both_accounts(provider, accounts):
 
 
 def in_flight(provider, accounts):
-    """Let jobs wait at the provider while somebody changes the key of an account."""
+    """Follow jobs of all accounts at once, while somebody changes the key of one of them."""
     jobs = []
     for account in (*accounts, *accounts):
         backend = provider.get_backend(BACKEND, instance=account)
         jobs.append(backend.run(chain(backend, 2 + len(jobs)), shots=500, job_tags=["tour", "in flight"]))
-    for job in jobs:
-        console.print(f"   [dim]account[/] {job.account_}")
-        follow(job)
+    started, left = time.monotonic(), {job.job_id() for job in jobs}
+    with provider.watch_jobs(job_tags=["in flight"], timeout=20) as changes:
+        while left and (change := next(changes, None)):
+            job, status = change.job, change.event.status
+            console.print(
+                f"   [dim]{time.monotonic() - started:6.2f} s[/]  {job.job_id()[:8]}…  {job.account_:6} {status.name}"
+            )
+            if status in JOB_FINAL_STATES:
+                left.discard(job.job_id())
     return jobs
 
 

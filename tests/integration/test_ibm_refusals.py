@@ -97,6 +97,21 @@ def test_a_key_that_is_revoked_lets_jobs_wait_until_there_is_a_right_one(
     assert len(control.jobs()) == 1
 
 
+def test_a_key_that_is_revoked_while_a_job_waits_at_the_provider_is_told(
+    provider: GatewayProvider, control: EmulatorControl, key_files: dict[str, Path]
+) -> None:
+    control.settings(manual=True)
+    job = provider.get_backend("ibm_alder", instance="alpha").run(flip(), shots=10)
+    assert job.status() is JobStatus.QUEUED
+    right = key_files["alpha"].read_text()
+    control.change_keys("alpha", remove=[right])
+    control.expire_tokens()
+    check_waiting(job, "CREDENTIALS_REFUSED", "'alpha'", "ask the operator")
+    control.change_keys("alpha", add=[right])
+    control.advance(job.provider_job_id_, "Completed")
+    assert job.result().get_counts() == {"1": 10}
+
+
 def test_a_wrong_crn_is_told_at_once(new_ibm_gateway: Callable[..., GatewayProcess], emulator: EmulatorProcess) -> None:
     gateway = new_ibm_gateway(alpha={"crn": emulator.crn("beta")}).start()
     with client_of(gateway) as provider, pytest.raises(IBMBackendApiError) as caught:

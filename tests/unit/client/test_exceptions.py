@@ -8,6 +8,7 @@ import pytest
 from qgateway import exceptions as e
 from qgateway._errors import ErrorDetails, GatewayCallError, Violation
 from qgateway._translate import backend_call, job_call, submission
+from qgateway.job_parts import PendingReason
 from qiskit.exceptions import QiskitError
 from qiskit.providers import JobError, JobTimeoutError, QiskitBackendNotFoundError
 
@@ -74,6 +75,22 @@ def test_diagnostics_say_what_why_and_what_to_do() -> None:
     ).diagnostics()
     assert text.splitlines()[:3] == ["Job failed: it ran too long", "job: abc", "reason: TIME_LIMIT_EXCEEDED (code 9)"]
     assert "fewer shots" in text
+
+
+def test_a_timeout_tells_what_the_job_waits_for_through_a_pickle() -> None:
+    waits = PendingReason("CREDENTIALS_REFUSED", "The key is refused.", None, None)
+    error = e.IBMJobTimeoutError("Too late.", job_id="abc", pending_reason=waits)
+    again = pickle.loads(pickle.dumps(error))  # noqa: S301 - our own
+    assert again.diagnostics() == error.diagnostics()
+    assert again.reason == "TIMEOUT"
+    assert "waiting: CREDENTIALS_REFUSED: The key is refused." in again.diagnostics()
+    assert "ask the operator" in again.diagnostics()
+    assert e.IBMJobTimeoutError("Too late.").diagnostics() == "Too late.\nreason: TIMEOUT"
+
+
+def test_a_wrong_argument_has_a_reason_of_its_own() -> None:
+    assert e.IBMBackendValueError("shots: too many").reason == "INVALID_FIELD"
+    assert "What to do: " in e.IBMBackendValueError("shots: too many").diagnostics()
 
 
 def test_diagnostics_of_a_failed_call_are_those_of_the_call() -> None:

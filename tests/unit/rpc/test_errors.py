@@ -43,6 +43,17 @@ def test_a_violation_names_its_field() -> None:
     assert b"options.shots" in detail.value
 
 
+def test_a_refused_account_is_not_worth_a_repetition() -> None:
+    error = errors.AccountRefused("No.", metadata={"account": "lab"}, retry_after=30.0)
+    assert to_code(error) is grpc.StatusCode.FAILED_PRECONDITION
+    trailers = dict(to_trailers(error))
+    assert "grpc-retry-pushback-ms" not in trailers
+    status = status_pb2.Status.FromString(trailers["grpc-status-details-bin"])  # type: ignore[arg-type]
+    details = {detail.type_url.rpartition(".")[2]: detail.value for detail in status.details}
+    assert "RetryInfo" not in details
+    assert b"accounts/lab" in details["PreconditionFailure"]
+
+
 def test_an_error_that_passes_tells_when_to_come_back() -> None:
     trailers = dict(to_trailers(errors.Unavailable("Away.", retry_after=1.5)))
     assert trailers["grpc-retry-pushback-ms"] == "1500"
