@@ -15,10 +15,16 @@ from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TimeElapsedColumn
 from rich.table import Table
 
-from benchmarks import latency, parsing, processes, unary
+from benchmarks import latency, parsing, processes, unary, watches
 from benchmarks.harness import Figure
 
-_GROUPS = {"unary": unary.run, "latency": latency.run, "processes": processes.run, "parsing": parsing.run}
+_GROUPS = {
+    "unary": unary.run,
+    "latency": latency.run,
+    "processes": processes.run,
+    "parsing": parsing.run,
+    "watches": watches.run,
+}
 _RESULTS = Path(__file__).parent / "results" / "latest.json"
 
 

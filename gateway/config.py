@@ -79,6 +79,12 @@ class ServerSettings(Section):
     """Largest request message."""
     max_connection_age: Annotated[float, Field(ge=60)] = 3600.0
     """Seconds after which a connection is asked to reconnect, so that load balancers can spread clients anew."""
+    keepalive_interval: Annotated[float, Field(ge=1, le=3600)] = 30.0
+    """Seconds without a sign of life after which a client is asked for one, so that those who vanished are noticed."""
+    keepalive_timeout: Annotated[float, Field(ge=1, le=600)] = 10.0
+    """Seconds after which a client that does not answer is taken for gone, and its streams end."""
+    max_streams_per_caller: Annotated[int, Field(ge=1)] = 5_000
+    """Most watches that one caller has open at a time. Each costs about 30 KiB of memory."""
     reflection: bool = True
     """Whether tools such as grpcurl can ask for the contract."""
 
@@ -107,6 +113,20 @@ class StoreSettings(Section):
 
     path: Path = Path("qgateway.db")
     """File of the SQLite database. Its directory is made if it is missing."""
+
+
+class HistorySettings(Section):
+    """How much of the history of changes is kept: what watches resume from, and what ListJobEvents lists.
+
+    The last event of a finished job stays for as long as the job does.
+    """
+
+    max_age: Annotated[float, Field(ge=60)] = 30 * 24 * 3600.0
+    """Seconds for which changes are kept: the longest break after which a watch still resumes without a gap."""
+    max_events: Annotated[int, Field(ge=1_000)] = 1_000_000
+    """Most changes that are kept."""
+    interval: Annotated[float, Field(ge=0.1, le=24 * 3600)] = 60.0
+    """Seconds between two looks for what is to be forgotten."""
 
 
 class WorkerSettings(Section):
@@ -234,6 +254,8 @@ class Settings(BaseSettings):
     """Where and how the server listens."""
     store: StoreSettings = StoreSettings()
     """Where things are kept."""
+    history: HistorySettings = HistorySettings()
+    """How long changes are kept."""
     workers: WorkerSettings = WorkerSettings()
     """The processes that read programs."""
     access: AccessSettings = AccessSettings()

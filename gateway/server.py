@@ -39,6 +39,7 @@ from gateway.domain import failpoints
 from gateway.domain.program import ProgramReader
 from gateway.domain.provider import Health
 from gateway.engine.accounts import Accounts
+from gateway.engine.compactor import Compactor
 from gateway.engine.engine import Engine
 from gateway.rpc.admin_service import AdminService
 from gateway.rpc.interceptor import CallInterceptor
@@ -126,6 +127,9 @@ class GatewayServer:
             self._parts.push_async_callback(accounts.close)
             self._engine = Engine(accounts, store, reader, pacing_of(settings.accounts))
             await self._engine.start()
+            history = settings.history
+            compactor = Compactor(store, history.max_age, history.max_events, history.interval)
+            self._parts.push_async_callback(compactor.close)
             self._parts.push_async_callback(self._engine.close)
             await self._listen(accounts, reader)
         except BaseException:
@@ -155,6 +159,7 @@ class GatewayServer:
             heartbeat_interval=settings.heartbeat_interval,
             chunk_bytes=settings.chunk_bytes,
             max_request_bytes=settings.max_request_bytes,
+            max_streams_per_caller=settings.max_streams_per_caller,
         )
         interceptor = CallInterceptor(ApiKeyAuthenticator(self._keys), self._engine.trail)
         server = grpc.aio.server(interceptors=[interceptor], options=_channel_options(settings))
@@ -256,6 +261,10 @@ def _channel_options(settings: ServerSettings) -> list[tuple[str, Any]]:
         ("grpc.max_receive_message_length", settings.max_request_bytes),
         ("grpc.max_connection_age_ms", round(settings.max_connection_age * 1000)),
         ("grpc.max_connection_age_grace_ms", round(settings.drain_timeout * 1000)),
+        # A client that vanished without a word is noticed, and its streams end.
+        ("grpc.keepalive_time_ms", round(settings.keepalive_interval * 1000)),
+        ("grpc.keepalive_timeout_ms", round(settings.keepalive_timeout * 1000)),
+        ("grpc.http2.max_pings_without_data", 0),
         # Clients may ask for a sign of life this often, also between calls; the clients of this project do it every 30 s.
         ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
         ("grpc.keepalive_permit_without_calls", 1),

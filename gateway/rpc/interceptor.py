@@ -261,6 +261,8 @@ def _authorization(context: _Context) -> str | None:
 async def _abort(method: str, error: Exception, context: _Context) -> None:
     if isinstance(error, grpc.aio.AbortError):
         return
+    if isinstance(error, grpc.aio.InternalError):  # gRPC's word for a stream whose caller went away
+        raise asyncio.CancelledError from error
     if not isinstance(error, GatewayError):
         incident = uuid.uuid4().hex
         _log.error("internal_error", method=method, incident=incident, exc_info=error)

@@ -15,5 +15,7 @@ class Limits:
     """Size of the chunks of a download."""
     max_request_bytes: int = 16 * 1024 * 1024
     """Largest request message."""
+    max_streams_per_caller: int = 5_000
+    """Most watches that one caller has open at a time."""
     max_response_bytes: int = 4 * 1024 * 1024 - 64 * 1024
     """Largest result that is sent in one message: what every gRPC client takes by default, less the rest of the message."""

@@ -17,6 +17,7 @@ from gateway.domain.job import EventType, JobEvent
 from gateway.engine.engine import Engine
 from gateway.rpc import messages, requests
 from gateway.rpc.limits import Limits
+from gateway.rpc.stream_limit import StreamLimit
 
 _MAX_SENT_ALONG = 1024 * 1024
 """Largest result that is sent along with an event."""
@@ -37,6 +38,7 @@ class WatchStreams:
         self._results = engine.results
         self._tokens = engine.tokens
         self._heartbeat = limits.heartbeat_interval
+        self._limit = StreamLimit(limits.max_streams_per_caller)
 
     async def watch_job(self, caller: Caller, request: job_service_pb2.WatchJobRequest, context: _Context) -> None:
         """Write what becomes of one job, to its end.
@@ -48,15 +50,16 @@ class WatchStreams:
         watch = self._watches.watch(
             caller, job_id, self._after(request), self._heartbeat, or_snapshot=_or_snapshot(request)
         )
-        async with aclosing(watch) as all_news:
-            async for news in all_news:
-                if not isinstance(news, JobEvent):
-                    token = self._tokens.token(news.revision)
-                    response = messages.watch_heartbeat(token, self._heartbeat, news.place)
-                else:
-                    response = messages.watch_event(news, self._tokens.token(news.revision))
-                    response += await self._sent_along(caller, news, request.max_result_bytes)
-                await context.write(response)
+        with self._limit.stream(caller):
+            async with aclosing(watch) as all_news:
+                async for news in all_news:
+                    if not isinstance(news, JobEvent):
+                        token = self._tokens.token(news.revision)
+                        response = messages.watch_heartbeat(token, self._heartbeat, news.place)
+                    else:
+                        response = messages.watch_event(news, self._tokens.token(news.revision))
+                        response += await self._sent_along(caller, news, request.max_result_bytes)
+                    await context.write(response)
 
     async def watch_jobs(self, caller: Caller, request: job_service_pb2.WatchJobsRequest, context: _Context) -> None:
         """Write what becomes of all jobs that match.
@@ -66,16 +69,17 @@ class WatchStreams:
         """
         where = requests.job_filter("filter", request.filter, caller.tenant)
         watch = self._watches.watch_all(where, self._after(request), self._heartbeat, or_snapshot=_or_snapshot(request))
-        async with aclosing(watch) as all_news:
-            async for news in all_news:
-                if not isinstance(news, JobEvent):
-                    response = messages.watch_heartbeat(self._tokens.token(news.revision), self._heartbeat)
-                elif news.type is EventType.SNAPSHOT:
-                    # Whoever resumes in the middle of a snapshot must get all of it again.
-                    response = messages.watch_event(news, request.resume_token)
-                else:
-                    response = messages.watch_event(news, self._tokens.token(news.revision))
-                await context.write(response)
+        with self._limit.stream(caller):
+            async with aclosing(watch) as all_news:
+                async for news in all_news:
+                    if not isinstance(news, JobEvent):
+                        response = messages.watch_heartbeat(self._tokens.token(news.revision), self._heartbeat)
+                    elif news.type is EventType.SNAPSHOT:
+                        # Whoever resumes in the middle of a snapshot must get all of it again.
+                        response = messages.watch_event(news, request.resume_token)
+                    else:
+                        response = messages.watch_event(news, self._tokens.token(news.revision))
+                    await context.write(response)
 
     def _after(self, request: job_service_pb2.WatchJobRequest | job_service_pb2.WatchJobsRequest) -> int | None:
         return self._tokens.read(request.resume_token) if request.resume_token else None
