@@ -264,6 +264,8 @@ def _channel_options(settings: ServerSettings) -> list[tuple[str, Any]]:
         # A client that vanished without a word is noticed, and its streams end.
         ("grpc.keepalive_time_ms", round(settings.keepalive_interval * 1000)),
         ("grpc.keepalive_timeout_ms", round(settings.keepalive_timeout * 1000)),
+        # A ping that was written counts by this one, whose default is a minute.
+        ("grpc.http2.ping_timeout_ms", round(settings.keepalive_timeout * 1000)),
         ("grpc.http2.max_pings_without_data", 0),
         # Clients may ask for a sign of life this often, also between calls; the clients of this project do it every 30 s.
         ("grpc.http2.min_ping_interval_without_data_ms", 10_000),

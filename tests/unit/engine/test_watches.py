@@ -2,14 +2,16 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from datetime import timedelta
 
 import pytest
 
-from gateway.domain.errors import InvalidArgument, Reason
-from gateway.domain.job import EventType, Job, JobEvent, JobStatus
+from gateway.domain.errors import InvalidArgument, OutOfRange, Reason
+from gateway.domain.job import EventType, Job, JobEvent, JobStatus, utc_now
 from gateway.domain.provider import QueuePlace
 from gateway.domain.query import JobFilter
 from gateway.engine import hub as hub_module
+from gateway.engine.audit import audit_entry
 from gateway.engine.recent_events import RecentEvents
 from gateway.engine.watches import SignOfLife
 from tests.unit.engine.conftest import ALICE, MALLORY, Engine
@@ -152,3 +154,126 @@ async def test_a_watcher_hears_soon_that_its_job_moved_up_in_the_queue(engine: E
     async with asyncio.timeout(10):
         seen = [await anext(watch), await anext(watch)]
     assert [news.place for news in seen if isinstance(news, SignOfLife)] == [QueuePlace(1), QueuePlace(0)]
+
+
+async def _renamed(engine: Engine, job: Job, times: int) -> Job:
+    for index in range(times):
+        job = await engine.jobs.update(ALICE, job.id, display_name=f"name {index}", tags=None, etag="")
+    return job
+
+
+async def _forget_all_but(engine: Engine, keep: int) -> None:
+    """Compact the history, and forget what memory holds of it."""
+    await engine.store.compact_history(before=utc_now() - timedelta(days=1), keep=keep, limit=10_000)
+    engine._hub.recent = RecentEvents(engine._hub.last_revision)
+
+
+async def test_a_token_older_than_the_history_is_told_so(engine: Engine) -> None:
+    job = await engine.submit()
+    await _renamed(engine, job, 9)
+    await _forget_all_but(engine, 3)
+    for watch in (engine.watches.watch(ALICE, job.id, 1, 30), engine.watches.watch_all(JobFilter(), 1, 30)):
+        with pytest.raises(OutOfRange) as caught:
+            await anext(watch)
+        assert caught.value.reason is Reason.HISTORY_COMPACTED
+    last = engine._hub.last_revision
+    kept = await _take(engine.watches.watch(ALICE, job.id, last - 3, 30), 3)
+    assert [event.revision for event in kept] == [last - 2, last - 1, last]
+
+
+async def test_a_watch_of_a_job_that_did_not_change_resumes_however_old_its_token(engine: Engine) -> None:
+    quiet, busy = await engine.submit(), await engine.submit()
+    await _renamed(engine, busy, 9)
+    await _forget_all_but(engine, 3)
+    watch = engine.watches.watch(ALICE, quiet.id, quiet.revision, 30)
+    following = asyncio.ensure_future(anext(watch))
+    await asyncio.sleep(0)
+    await _finish(engine, quiet)
+    news = await asyncio.wait_for(following, 10)
+    assert isinstance(news, JobEvent)
+    assert news.job.status is JobStatus.RUNNING
+
+
+async def test_a_watch_begins_anew_where_the_history_is_gone_if_it_may(engine: Engine) -> None:
+    job = await engine.submit()
+    await _renamed(engine, job, 9)
+    await _forget_all_but(engine, 3)
+    watch = engine.watches.watch(ALICE, job.id, 1, 30, or_snapshot=True)
+    (snapshot,) = await _take(watch, 1)
+    assert (snapshot.type, snapshot.job.display_name) == (EventType.SNAPSHOT, "name 8")
+    following = asyncio.ensure_future(_take(watch, 1))
+    changed = await _renamed(engine, job, 1)
+    assert [event.revision for event in await following] == [changed.revision]
+
+
+async def test_a_watch_of_all_jobs_begins_anew_with_the_state_of_each_that_matches(engine: Engine) -> None:
+    jobs = [await engine.submit(tags=("wanted",)) for _ in range(60)]
+    await engine.submit(tags=("other",))
+    await engine.submit(MALLORY, tags=("wanted",))
+    await _forget_all_but(engine, 0)
+    where = JobFilter(tenant="physics", all_tags=frozenset({"wanted"}))
+    watch = engine.watches.watch_all(where, 1, 30, or_snapshot=True)
+    news = [await anext(watch) for _ in range(30)]
+    # One of those that were told already and one of those that were not change in the middle of the snapshot.
+    early, late = await _renamed(engine, jobs[0], 1), await _renamed(engine, jobs[59], 1)
+    news += [await anext(watch) for _ in range(31)]
+    snapshots = [each for each in news if isinstance(each, JobEvent)]
+    assert [each.job.id for each in snapshots] == [job.id for job in jobs]
+    assert {each.type for each in snapshots} == {EventType.SNAPSHOT}
+    bookmark = news[-1]
+    assert isinstance(bookmark, SignOfLife)
+    assert bookmark.revision < early.revision
+    assert snapshots[59].job == late
+    # The late one was told as it is by the snapshot; only the early one has news.
+    assert [event.revision for event in await _take(watch, 1)] == [early.revision]
+    again = asyncio.ensure_future(_take(watch, 1))
+    changed = await _renamed(engine, jobs[59], 2)
+    assert [event.revision for event in await again] == [changed.revision]
+
+
+async def test_signs_of_life_move_on_for_a_filter_that_matches_nothing(engine: Engine) -> None:
+    watch = engine.watches.watch_all(JobFilter(tenant="nobody"), None, 0.05)
+    first = await anext(watch)
+    job = await engine.submit()
+    async with asyncio.timeout(10):
+        while (news := await anext(watch)).revision < job.revision:
+            assert isinstance(news, SignOfLife)
+    assert isinstance(first, SignOfLife)
+    assert engine._hub.recent.last == news.revision
+
+
+async def test_a_slow_reader_gets_every_event_once_though_many_come_meanwhile(engine: Engine) -> None:
+    job = await engine.submit()
+    watch = engine.watches.watch(ALICE, job.id, 0, 30)
+    first = await _take(watch, 1)
+    await _renamed(engine, job, 50)
+    engine._hub.recent = RecentEvents(engine._hub.last_revision)  # they are in the store only
+    await _renamed(engine, job, 50)
+    history = await engine.watches.events(ALICE, job.id, after=0, limit=1000)
+    assert first + await _take(watch, len(history) - 1) == list(history)
+
+
+async def test_a_job_that_was_deleted_while_it_was_being_read_is_not_remembered(engine: Engine) -> None:
+    job = await engine.submit()
+    await engine.jobs.cancel(ALICE, job.id)
+    cancelled = await engine.jobs.get(ALICE, job.id)
+    engine._hub._jobs.clear()
+
+    async def get_job_late(job_id: str) -> Job | None:
+        await engine.jobs._store.delete_job(job_id, lambda _: None, audit_entry(ALICE, "job.delete", job_id))
+        return cancelled
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(engine.store, "get_job", get_job_late)
+        assert await engine._hub.job(job.id) is None
+    assert engine._hub.known(job.id) is None
+
+
+async def test_a_job_counts_as_watched_while_its_watcher_writes(engine: Engine) -> None:
+    job = await engine.submit()
+    watch = engine.watches.watch(ALICE, job.id, 0, 30)
+    assert not engine._hub.is_watched(job.id)
+    await anext(watch)
+    assert engine._hub.is_watched(job.id)
+    await watch.aclose()
+    assert not engine._hub.is_watched(job.id)
