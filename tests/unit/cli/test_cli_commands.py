@@ -25,6 +25,7 @@ from tests.unit.client_transport.fake_gateway import (
     hang,
     heartbeat,
     refusal,
+    refuse,
     stream,
 )
 
@@ -263,6 +264,41 @@ def test_ctrl_c_ends_a_watch_with_130(fake: FakeGateway, environment: dict[str, 
         _, errors = process.communicate(timeout=30)
         assert process.returncode == 130
         assert "Traceback" not in errors
+
+
+def with_changes(fake: FakeGateway) -> None:
+    """Two jobs change while all are watched; the connection breaks between."""
+    fake.on("GetServerInfo", answer(server_service_pb2.GetServerInfoResponse()))
+    changes = []
+    for revision, name in ((1, "a"), (2, "b")):
+        job = job_pb2.Job(name=f"jobs/{name}", status=job_pb2.JOB_STATUS_DONE, revision=revision)
+        change = job_pb2.JobEvent(revision=revision, type=job_pb2.JobEvent.TYPE_STATUS_CHANGED, job=job)
+        changes.append(job_service_pb2.WatchJobsResponse(event=change, resume_token=str(revision)))
+    cut = stream(changes[0], lambda context: refuse(context, "UNAVAILABLE", "cut"))
+    fake.on("WatchJobs", [cut, stream(*changes, hang)])
+
+
+def test_watch_without_a_job_follows_all_that_match(fake: FakeGateway, qgateway: Command) -> None:
+    with_changes(fake)
+    done = qgateway("watch", "--tag", "mine", "--status", "done", "--timeout", "3")
+    assert done.returncode == 0
+    lines = [line.split()[1:] for line in done.stdout.splitlines() if "no connection" not in line]
+    assert lines == [["a", "DONE"], ["b", "DONE"]]
+    request = fake.requests["WatchJobs"][0]
+    assert request.filter == job_pb2.JobFilter(all_tags=["mine"], statuses=[job_pb2.JOB_STATUS_DONE])
+
+
+def test_watch_of_all_jobs_prints_json_lines(fake: FakeGateway, qgateway: Command) -> None:
+    with_changes(fake)
+    done = qgateway("watch", "--timeout", "3", "--json")
+    assert [json.loads(line)["event"]["job"]["id"] for line in done.stdout.splitlines()] == ["a", "b"]
+
+
+def test_watch_takes_a_job_or_conditions_but_not_both(fake: FakeGateway, qgateway: Command) -> None:
+    done = qgateway("watch", "abc", "--tag", "mine")
+    assert done.returncode == 2
+    assert "not both" in done.stderr
+    assert fake.requests == {}
 
 
 def test_watch_of_a_job_that_does_not_exist_ends_at_once(fake: FakeGateway, qgateway: Command) -> None:

@@ -19,6 +19,16 @@ from qgateway.v1 import job_pb2, job_service_pb2
 
 JobArgument = Annotated[str, typer.Argument(metavar="JOB", help="Id of the job.")]
 
+StatusOption = Annotated[
+    list[str] | None,
+    typer.Option(metavar="STATUS", help="Only jobs in this status; also `pending`, `completed`. Repeatable."),
+]
+BackendOption = Annotated[list[str] | None, typer.Option(metavar="NAME", help="Only jobs on this backend. Repeatable.")]
+TagOption = Annotated[
+    list[str] | None, typer.Option(metavar="TAG", help="Only jobs with this tag. Repeatable: with all of them.")
+]
+NameOption = Annotated[str, typer.Option(metavar="NAME", help="Only jobs of exactly this name.")]
+
 FINAL = ("CANCELLED", "DONE", "ERROR")
 _WORDS = tuple(name.removeprefix("JOB_STATUS_") for name in job_pb2.JobStatus.keys()[1:])
 _GROUPS = {"PENDING": tuple(word for word in _WORDS if word not in FINAL), "COMPLETED": FINAL}
@@ -47,29 +57,17 @@ def read_job(session: Session, job: str) -> job_pb2.Job:
 def jobs(
     session: Session,
     *,
-    status: Annotated[
-        list[str] | None,
-        typer.Option(metavar="STATUS", help="Only jobs in this status; also `pending`, `completed`. Repeatable."),
-    ] = None,
-    backend: Annotated[
-        list[str] | None, typer.Option(metavar="NAME", help="Only jobs on this backend. Repeatable.")
-    ] = None,
-    tag: Annotated[
-        list[str] | None, typer.Option(metavar="TAG", help="Only jobs with this tag. Repeatable: with all of them.")
-    ] = None,
-    name: Annotated[str, typer.Option(metavar="NAME", help="Only jobs of exactly this name.")] = "",
+    status: StatusOption = None,
+    backend: BackendOption = None,
+    tag: TagOption = None,
+    name: NameOption = "",
     limit: Annotated[int, typer.Option(min=1, help="Most jobs to list.")] = 20,
     since: Annotated[
         str, typer.Option(metavar="TIME", help="Only jobs made since: `30m`, `2h`, `7d`, or a date and time.")
     ] = "",
 ) -> None:
     """List jobs, newest first."""
-    conditions = job_pb2.JobFilter(
-        statuses=[number for word in status or () for number in _status_numbers(word)],
-        backends=backend or (),
-        all_tags=tag or (),
-        display_name=name,
-    )
+    conditions = job_filter(status, backend, tag, name)
     if since:
         conditions.created_after.FromDatetime(parse_since(since))
     found = list(_list_jobs(session, conditions, limit))
@@ -172,6 +170,22 @@ def delete(
         session.output.document({"id": job_id(name), "deleted": True})
     else:
         session.output.text(f"Job {job_id(name)} is deleted.")
+
+
+def job_filter(
+    status: list[str] | None, backend: list[str] | None, tag: list[str] | None, name: str
+) -> job_pb2.JobFilter:
+    """Return which jobs the options mean.
+
+    Raises:
+        CommandError: A status is not known.
+    """
+    return job_pb2.JobFilter(
+        statuses=[number for word in status or () for number in _status_numbers(word)],
+        backends=backend or (),
+        all_tags=tag or (),
+        display_name=name,
+    )
 
 
 def parse_since(text: str) -> datetime:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, Self
 
@@ -12,8 +13,18 @@ from rich.live import Live
 from rich.spinner import Spinner
 from rich.text import Text
 
-from qgateway.cli.exits import ExitCode
-from qgateway.cli.jobs import FINAL, JobArgument, job_data, read_job, status_of
+from qgateway.cli.exits import CommandError, ExitCode
+from qgateway.cli.jobs import (
+    FINAL,
+    BackendOption,
+    NameOption,
+    StatusOption,
+    TagOption,
+    job_data,
+    job_filter,
+    read_job,
+    status_of,
+)
 from qgateway.cli.output import Output, clock_text, elapsed_text, safe, status_text
 from qgateway.cli.plain import plain
 from qgateway.cli.session import Session, job_id
@@ -24,7 +35,8 @@ if TYPE_CHECKING:
     from qgateway._watch_state import QueueUpdate
 
 Timeout = Annotated[
-    float | None, typer.Option("--timeout", metavar="SECONDS", help="Give up waiting after so long, with exit code 5.")
+    float | None,
+    typer.Option("--timeout", metavar="SECONDS", help="Stop after so long; exit code 5 if a job is waited for."),
 ]
 
 
@@ -69,15 +81,22 @@ class JsonLines(Follower):
 
 
 class Lines(Follower):
-    """Prints a line for each change."""
+    """Prints a line for each change.
 
-    def __init__(self, console: Console) -> None:
+    Args:
+        console: Where to.
+        with_job: Whether to name the job on each line.
+    """
+
+    def __init__(self, console: Console, *, with_job: bool = False) -> None:
         self._console = console
+        self._with_job = with_job
 
     def event(self, event: job_pb2.JobEvent) -> None:
         """Print time, status, and what there is to say."""
         moment = event.event_time.ToDatetime(tzinfo=UTC) if event.HasField("event_time") else datetime.now(UTC)
-        self._print(moment, status_of(event.job), explanation(event.job) or event.message)
+        job = job_id(event.job.name) if self._with_job else ""
+        self._print(moment, status_of(event.job), explanation(event.job) or event.message, job)
 
     def queue(self, update: QueueUpdate) -> None:
         """Print the place in the queue."""
@@ -88,8 +107,9 @@ class Lines(Follower):
         """Print that the connection is away."""
         self._print(datetime.now(UTC), "", interruption_text(error, delay))
 
-    def _print(self, moment: datetime, status: str, text: str) -> None:
-        line = Text.assemble(clock_text(moment), "  ", status_text(f"{status:<12}"), "  ", safe(text))
+    def _print(self, moment: datetime, status: str, text: str, job: str = "") -> None:
+        name = (job, "  ") if job else ()
+        line = Text.assemble(clock_text(moment), "  ", *name, status_text(f"{status:<12}"), "  ", safe(text))
         line.rstrip()
         self._console.print(line, soft_wrap=True)
 
@@ -142,8 +162,22 @@ class LiveLine(Follower):
         return elapsed_text((end - self._job.create_time.ToDatetime(tzinfo=UTC)).total_seconds())
 
 
-def watch(session: Session, job: JobArgument, timeout: Timeout = None) -> None:
-    """Follow a job until it has ended: live on a terminal, line by line elsewhere, JSON lines with --json."""
+def watch(
+    session: Session,
+    job: Annotated[str, typer.Argument(metavar="[JOB]", help="Id of the job. Default: all jobs, from now on.")] = "",
+    *,
+    status: StatusOption = None,
+    backend: BackendOption = None,
+    tag: TagOption = None,
+    name: NameOption = "",
+    timeout: Timeout = None,
+) -> None:
+    """Follow a job until it has ended, or all jobs that match until Ctrl-C; JSON lines with --json."""
+    if not job:
+        follow_all(session, job_filter(status, backend, tag, name), timeout)
+        return
+    if status or backend or tag or name:
+        raise CommandError("Give a job, or options that say which jobs; not both.")
     # Reading the job first makes a wrong id or a gateway that is away an error at once; the watch itself would try on.
     begun = time.monotonic()
     found = read_job(session, job)
@@ -152,6 +186,30 @@ def watch(session: Session, job: JobArgument, timeout: Timeout = None) -> None:
     if timeout is not None:
         timeout -= time.monotonic() - begun
     end_by_status(follow(session, found, follower, timeout))
+
+
+def follow_all(session: Session, conditions: job_pb2.JobFilter, timeout: float | None) -> None:
+    """Print the changes of all jobs that match, from now on.
+
+    Args:
+        session: The session.
+        conditions: Which jobs.
+        timeout: Seconds after which it ends; None for no limit.
+
+    Raises:
+        GatewayCallError: The gateway refuses the watch, or is not there.
+    """
+    from qgateway._watch import watch as read
+    from qgateway._watch_state import ManyJobs, QueueUpdate, WatchState, WatchTimeout
+
+    connection, output = session.connection, session.output
+    connection.server_info()  # a gateway that is away is an error at once
+    follower = JsonLines(output) if output.as_json else Lines(output.console, with_job=True)
+    state = WatchState(ManyJobs(conditions), connection.settings.target, now=time.monotonic(), timeout=timeout)
+    with follower, suppress(WatchTimeout):
+        for item in read(connection, state, follower.interrupted):
+            if not isinstance(item, QueueUpdate):
+                follower.event(item)
 
 
 def follower_on(console: Console, job: job_pb2.Job) -> Follower:
