@@ -48,6 +48,7 @@ class Writer:
         self._flat = flat
         self._physical = random.random() < 0.2
         self._lines: list[str] = []
+        self._calls: list[str] = []
         self._qubits: dict[str, int | None] = {}
         self._bits: dict[str, int | None] = {}
         self._parameters: list[str] = []
@@ -92,7 +93,9 @@ class Writer:
     def _statement(self) -> None:
         random = self._random
         kind = random.random()
-        if kind < 0.6:
+        if kind < 0.1 and self._calls:
+            self._lines.append(random.choice(self._calls))
+        elif kind < 0.6:
             self._lines.append(self._call())
         elif kind < 0.72:
             self._lines.append(self._measurement())
@@ -122,7 +125,8 @@ class Writer:
         n_arguments, n_qubits = self._gates[name]
         arguments = ", ".join(self._expression(random.randint(0, 3)) for _ in range(n_arguments))
         call = f"{name}({arguments})" if n_arguments or random.random() < 0.03 else name
-        return f"{call} {', '.join(self._operands(n_qubits))};"
+        self._calls.append(f"{call} {', '.join(self._operands(n_qubits))};")
+        return self._calls[-1]
 
     def _measurement(self) -> str:
         random = self._random

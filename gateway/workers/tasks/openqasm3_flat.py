@@ -47,9 +47,16 @@ class _Importer(ConvertVisitor):
         self._text = text
         self._waiting: tuple[int, int] | None = None
         """Where the statements are that the reference parser has to parse before anything else happens."""
-        self._values: dict[str, Any] = {}
-        self._targets: dict[str, tuple[tuple[Qubit, ...], ...]] = {}
         self._gates: dict[str, tuple[Callable[..., Gate], int]] = {}
+        """What makes a gate, and the number of its arguments, by name."""
+        self._values: dict[str, Any] = {}
+        """Values of expressions."""
+        self._symbolic = False
+        """Whether any value is symbolic."""
+        self._targets: dict[str, list[tuple[Qubit, ...]]] = {}
+        """The qubits of each gate that a call makes, by its operands."""
+        self._repeatable: dict[str, list[CircuitInstruction]] = {}
+        """What a statement appended, where doing it again needs nothing new."""
 
     def visit_Program(self, node: ast.Program, context: State) -> State:  # noqa: N802 - the name that is looked for
         """Convert the text. The empty program that stands for it says nothing."""
@@ -64,10 +71,17 @@ class _Importer(ConvertVisitor):
 
     def _understand(self, text: str, context: State) -> bool:
         """Convert a statement without the reference parser, if it is of a kind that is understood."""
+        if (instructions := self._repeatable.get(text)) is not None:
+            self._catch_up(context)
+            for instruction in instructions:
+                context.circuit._append(instruction)  # noqa: SLF001 - see _call
+            return True
+        if text.endswith("}"):
+            return self._convert(syntax.definition(text.strip()), context)
         if not text.endswith(";"):
             return False
         statement = text[:-1].strip()
-        return self._call(statement, context) or self._convert(statement, context)
+        return self._call(statement, text, context) or self._convert(syntax.statement(statement), context)
 
     def _catch_up(self, context: State) -> None:
         """Convert the statements that wait for the reference parser."""
@@ -78,36 +92,57 @@ class _Importer(ConvertVisitor):
         for statement in openqasm3.parse(self._text.body[start:end].replace(COMMENT, "\n")).statements:
             self.visit(statement, context)
 
-    def _convert(self, text: str, context: State) -> bool:
-        """Convert a statement that is no call of a gate."""
-        statement = syntax.statement(text)
-        if statement is None:
+    def _convert(self, node: ast.Statement | None, context: State) -> bool:
+        """Convert a statement, if it is understood."""
+        if node is None:
             return False
         self._catch_up(context)
-        self.visit(statement, context)
+        self.visit(node, context)
         return True
 
-    def _call(self, text: str, context: State) -> bool:
-        """Append what a statement calls, if it is the call of a gate without modifiers."""
-        parts = syntax.call_parts(text)
+    def _call(self, statement: str, text: str, context: State) -> bool:
+        """Append what a statement calls, if it is the call of a gate without modifiers.
+
+        Args:
+            statement: The statement.
+            text: The same, with all that is around it.
+            context: What is known so far.
+        """
+        parts = syntax.call_parts(statement)
         if parts is None:
             return False
         name, arguments, operands = parts
-        known = name in self._gates and operands in self._targets and all(map(self._values.__contains__, arguments))
-        if not known and not self._learn(name, arguments, operands, context):
-            return False
+        values = [
+            number if (number := syntax.number(text)) is not None else self._values.get(text) for text in arguments
+        ]
+        if name not in self._gates or operands not in self._targets or any(value is None for value in values):
+            if not self._learn(name, arguments, operands, context):
+                return False
+            values = [self._values[argument] for argument in arguments]
         self._catch_up(context)
-        builder, n_arguments = self._gates[name]
-        if len(arguments) != n_arguments:
+        make, n_arguments = self._gates[name]
+        if len(values) != n_arguments:
             raise NotFlat
-        gate = builder(*[self._values[argument] for argument in arguments])
+        gate = make(*values)
+        instructions = []
         for index, qubits in enumerate(self._targets[operands]):
-            _append(context.circuit, gate.copy() if index > 0 else gate, qubits)
+            own = gate.copy() if index > 0 else gate
+            if self._symbolic and values:
+                context.circuit.append(own, qubits, [])
+                continue
+            # What `append` does with qubits of the circuit that differ from each other, without a second look at each.
+            if len(qubits) != gate.num_qubits:
+                raise NotFlat
+            instruction = CircuitInstruction(own, (), ()).replace(qubits=qubits, clbits=())
+            context.circuit._append(instruction)  # noqa: SLF001
+            instructions.append(instruction)
+        if not gate.mutable:
+            self._repeatable[text] = instructions
         return True
 
     def _learn(self, name: str, arguments: list[str], operands: str, context: State) -> bool:
         """Find out what the parts of a call mean. Once known they stay so: a program gives each name once."""
-        expressions = {}
+        expressions: dict[str, ast.Expression] = {}
         for text in arguments:
             if text in self._values:
                 continue
@@ -117,19 +152,29 @@ class _Importer(ConvertVisitor):
                 expressions[text] = expression
             else:
                 return False
-        qubits = syntax.operands(operands)
-        if qubits is None or not syntax.is_name(name):
+        qubits = None
+        if operands not in self._targets and (qubits := syntax.operands(operands)) is None:
             return False
-        # What waits may declare the names, and comes first.
+        if name not in self._gates and not syntax.is_name(name):
+            return False
+        # It is a call, whatever it calls. What waits comes first, and may declare the names.
         self._catch_up(context)
-        self._gates[name] = _gate_of(name, context)
+        if name not in self._gates:
+            self._gates[name] = _gate_of(name, context)
         for text, expression in expressions.items():
-            self._values[text] = self._resolve_angle(expression, context)
-        resolved = [self._resolve_qarg(qubit, context) for qubit in qubits]
-        self._targets[operands] = targets = tuple(self._broadcast_gate(resolved, qubits[0]))
+            self._values[text] = value = self._resolve_angle(expression, context)
+            self._symbolic = self._symbolic or not isinstance(value, int | float)
+        if qubits is not None:
+            self._targets[operands] = self._targets_of(qubits, context)
+        return True
+
+    def _targets_of(self, operands: list[Any], context: State) -> list[tuple[Qubit, ...]]:
+        """Return the qubits of each gate that a call makes."""
+        resolved = [self._resolve_qarg(operand, context) for operand in operands]
+        targets = list(self._broadcast_gate(resolved, operands[0]))
         if any(len(set(target)) != len(target) for target in targets):
             raise NotFlat
-        return True
+        return targets
 
 
 def _gate_of(name: str, context: State) -> tuple[Callable[..., Gate], int]:
@@ -139,13 +184,3 @@ def _gate_of(name: str, context: State) -> tuple[Callable[..., Gate], int]:
         raise NotFlat
     arguments = symbol.type.n_classical
     return symbol.data, arguments if isinstance(arguments, int) else len(arguments)
-
-
-def _append(circuit: QuantumCircuit, gate: Gate, qubits: tuple[Qubit, ...]) -> None:
-    if gate.is_parameterized():
-        circuit.append(gate, qubits, [])
-        return
-    # What `append` does with qubits of the circuit that are different from each other, without looking at each again.
-    if len(qubits) != gate.num_qubits:
-        raise NotFlat
-    circuit._append(CircuitInstruction(gate, (), ()).replace(qubits=qubits, clbits=()))  # noqa: SLF001

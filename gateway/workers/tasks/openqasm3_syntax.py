@@ -9,7 +9,7 @@ The rules of the language: `The OpenQASM live specification <https://openqasm.co
 from __future__ import annotations
 
 import re
-from typing import Any
+from typing import Any, cast
 
 from openqasm3 import ast
 
@@ -42,6 +42,7 @@ _MEASURED = re.compile(rf"([^=]++)={_W}measure{_WORD_END}([^=]++)")
 # White space inside of a literal with a unit is blanks and tabs only.
 _DELAY = re.compile(rf"delay{_W}\[{_W}({_NUMBER})[ \t]*+(dt|ns|us|ms|s){_W}\](.*)", re.DOTALL)
 _ON_QUBITS = re.compile(rf"(reset|barrier){_WORD_END}(.*)", re.DOTALL)
+_GATE_HEAD = re.compile(rf"gate{_WORD_END}{_W}({_NAME}){_W}(?:\(([^()]*+)\))?([^()]*+)")
 _PHASE = re.compile(rf"gphase{_W}\((.*)\)", re.DOTALL)
 
 _LONGEST_EXPRESSION = 200
@@ -91,6 +92,27 @@ def expression(text: str) -> ast.Expression | None:
     return tree if not tokens else None
 
 
+def definition(text: str) -> ast.QuantumGateDefinition | None:
+    """Return the definition of a gate by calls of other gates.
+
+    Args:
+        text: One statement, up to its closing brace, and without white space around it.
+    """
+    opening, _, body = text.removesuffix("}").partition("{")
+    head = _GATE_HEAD.fullmatch(opening)
+    if head is None or not is_name(head[1]) or "{" in body or "}" in body:
+        return None
+    arguments = _names(head[2]) if head[2] and head[2].strip() else []
+    qubits = _names(head[3])
+    *statements, rest = body.split(";")
+    calls = [_unitary(statement.strip()) for statement in statements]
+    if arguments is None or qubits is None or rest.strip() or None in calls:
+        return None
+    return ast.QuantumGateDefinition(
+        ast.Identifier(head[1]), arguments, qubits, cast(list[ast.QuantumStatement], calls)
+    )
+
+
 def statement(text: str) -> ast.Statement | None:
     """Return a declaration, measurement, reset, barrier, delay or global phase.
 
@@ -98,11 +120,30 @@ def statement(text: str) -> ast.Statement | None:
         text: One statement without the semicolon, and without white space around it.
     """
     if (match := _MEASURED.fullmatch(text)) is not None:
-        return _measurement(match[2], match[1])
+        return _measurement(match[2], match[1]) or _measured_declaration(match[2], match[1])
     for pattern, make in _KINDS:
         if (match := pattern.fullmatch(text)) is not None:
             return make(match)
     return None
+
+
+def _names(text: str) -> list[ast.Identifier] | None:
+    names = [name.strip() for name in text.split(",")]
+    return [ast.Identifier(name) for name in names] if all(map(is_name, names)) else None
+
+
+def _unitary(text: str) -> ast.Statement | None:
+    """Return the call of a gate without modifiers, a barrier or a global phase."""
+    for pattern, make in ((_ON_QUBITS, _on_qubits), (_PHASE, _phase)):
+        if (match := pattern.fullmatch(text)) is not None:
+            return make(match) if match[1] != "reset" else None
+    parts = call_parts(text)
+    if parts is None or not is_name(parts[0]):
+        return None
+    arguments, qubits = [expression(argument) for argument in parts[1]], operands(parts[2])
+    if None in arguments or qubits is None:
+        return None
+    return ast.QuantumGate([], ast.Identifier(parts[0]), cast(list[ast.Expression], arguments), qubits)
 
 
 def _operand(text: str) -> ast.Identifier | ast.IndexedIdentifier | None:
@@ -202,6 +243,15 @@ def _measurement(source: str, target: str) -> ast.Statement | None:
     if qubits is None or bits is None or target.lstrip().startswith("$"):
         return None
     return ast.QuantumMeasurementStatement(ast.QuantumMeasurement(qubits), bits)
+
+
+def _measured_declaration(source: str, target: str) -> ast.Statement | None:
+    match, qubits = _DECLARATION.fullmatch(target.strip()), _operand(source)
+    declared = None if match is None or match[1] != "bit" else _declaration(match)
+    if not isinstance(declared, ast.ClassicalDeclaration) or qubits is None:
+        return None
+    declared.init_expression = ast.QuantumMeasurement(qubits)
+    return declared
 
 
 def _measured_into(match: re.Match[str]) -> ast.Statement | None:

@@ -94,8 +94,34 @@ barrier $1, $3;
 c[0] = measure $3;
 c[1] = measure $1;
 """,
+    "gates of its own": """OPENQASM 3.0;
+include "stdgates.inc";
+gate rzz(p0) a, b {
+  cx a, b;
+  rz(p0) b;
+  cx a, b;
+}
+gate ecr _gate_q_0, _gate_q_1 {
+  s _gate_q_0;
+  sx _gate_q_1;
+  cx _gate_q_0, _gate_q_1;
+  x _gate_q_0;
+}
+gate turn(a, b) p { gphase(-a / 2); /* ; { */ U(a, b, -(a + b)) p; barrier p; }
+gate still p { }
+qubit[3] q;
+bit[3] c;
+rzz(pi/3) q[0], q[1];
+rzz(0.25) q[1], q[2];
+ecr q[2], q[0];
+turn(0.1, pi) q[0];
+still q;
+ecr q[0:1], q[1:2];
+c = measure q;
+""",
     "old declarations": 'OPENQASM 3.0;\ninclude "stdgates.inc";\nqreg Q[2];\ncreg C[2];\nCX Q[0], Q[1];\nmeasure Q -> C;\n',
     "single bits": 'include "stdgates.inc"; qubit a; qubit b; bit x0; cx a, b; x0 = measure b;',
+    "a declaration that measures": 'include "stdgates.inc"; qubit[2] q; h q; bit[2] c = measure q; bit d = measure q[0];',
     "whole registers": (
         'include "stdgates.inc"; qubit[3] a; qubit[3] b; qubit one; h a; cx a, b; cx one, b; cz a[0:1], b[1:2]; h b[0:2:2];'
     ),
@@ -112,27 +138,6 @@ c[1] = measure $1;
 """Flat programs, by whose manner they have."""
 
 MIXED = {
-    "gates of its own": """OPENQASM 3.0;
-include "stdgates.inc";
-gate rzz(p0) a, b {
-  cx a, b;
-  rz(p0) b;
-  cx a, b;
-}
-gate ecr _gate_q_0, _gate_q_1 {
-  s _gate_q_0;
-  sx _gate_q_1;
-  cx _gate_q_0, _gate_q_1;
-  x _gate_q_0;
-}
-qubit[3] q;
-bit[3] c;
-rzz(pi/3) q[0], q[1];
-rzz(0.25) q[1], q[2];
-ecr q[2], q[0];
-ecr q[0:1], q[1:2];
-c = measure q;
-""",
     "conditions": """OPENQASM 3.0;
 include "stdgates.inc";
 bit[2] c;
@@ -154,12 +159,15 @@ while (c) { h q[0]; c = measure q[0]; }
 h q;
 """,
     "modifiers": 'include "stdgates.inc"; qubit[3] q; ctrl @ x q[0],q[1]; inv @ s q[0]; ctrl(2) @ z q[0],q[1],q[2];',
+    "gates of modified gates": (
+        'include "stdgates.inc"; gate g(a) p, q { ctrl @ rz(a) p, q; } gate h2 p { h p; inv @ s p; } qubit[2] q;'
+        "g(0.5) q[0], q[1]; h2 q; x q;"
+    ),
     "aliases": 'include "stdgates.inc"; qubit[4] q; let odd = q[1:2:3]; h odd; let all = odd ++ q[0:2:2]; h all[2];',
     "parts of registers": 'include "stdgates.inc"; qubit[4] q; h q[{0, 2}]; h q[-1]; h q[:]; h q[2:]; h q[0x1]; h q[1 + 1];',
     "device qubits in unusual places": 'include "stdgates.inc"; bit c; inv @ s $4; x $2; if (c) { x $7; } h $5; c = measure $9;',
     "numbers written otherwise": 'include "stdgates.inc"; qubit[2] q;rz(0x1F) q[0]; rz(1_000) q[0]; rz(0b1) q[1];delay[5µs] q[0];',
     "a box": 'include "stdgates.inc"; qubit[2] q; box[100ns] { x q[0]; } h q[0];',
-    "a declaration that measures": 'include "stdgates.inc"; qubit[2] q; h q; bit[2] c = measure q; bit d = measure q[0];',
     "trailing commas": 'include "stdgates.inc"; qubit[2] q; rz(0.5,) q[0]; cx q[0], q[1],;',
 }
 """Programs of which some statements need the reference parser."""

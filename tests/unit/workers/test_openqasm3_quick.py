@@ -9,7 +9,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from openqasm3.parser import qasm3Lexer
-from qiskit import QuantumCircuit, qasm3
+from qiskit import QuantumCircuit, qasm3, transpile
+from qiskit.circuit.random import random_circuit
+from qiskit.providers.fake_provider import GenericBackendV2
 
 from gateway.workers.tasks import openqasm3_syntax
 from gateway.workers.tasks.openqasm3_flat import read_quickly
@@ -48,6 +50,15 @@ def test_a_flat_program_does_not_need_the_reference_parser(name: str, without_re
 @pytest.mark.parametrize("name", MIXED)
 def test_what_is_not_flat_is_parsed_by_the_reference_parser_where_it_stands(name: str) -> None:
     assert same(read_quickly(MIXED[name]), MIXED[name])
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_what_qiskit_exports_is_read_as_by_the_reference_importer(seed: int) -> None:
+    circuit = random_circuit(4, 8, measure=True, conditional=seed % 2 == 1, seed=seed)
+    device = GenericBackendV2(6, basis_gates=["ecr", "rz", "sx", "x", "id"], control_flow=True, seed=1)
+    for exported in (circuit, transpile(circuit, device, optimization_level=1, seed_transpiler=1)):
+        text = qasm3.dumps(exported)
+        assert same(read_quickly(text), text)
 
 
 @settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -106,6 +117,17 @@ def test_no_change_to_a_program_makes_the_quick_importer_take_what_the_reference
         'include "stdgates.inc";',
         "OPENQASM 3.0;",
         "h $0;",
+        "gate g p { measure p; } g q[0];",
+        "gate g p { reset p; } g q[0];",
+        "gate g p { h p } g q[0];",
+        "gate g p { h q[0]; } g q[0];",
+        "gate g p { h $0; } g q[0];",
+        "gate g p, p { h p; } g q[0], q[1];",
+        "gate x p { h p; }",
+        "gate if p { h p; }",
+        "gate g(a, a) p { rz(a) p; }",
+        "gate g p { h p; };",
+        "gate g { }",
         "}",
         "{",
         "else h q[0];",
