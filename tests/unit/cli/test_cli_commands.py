@@ -82,6 +82,18 @@ def test_backends_of_all_pages_are_listed(fake: FakeGateway, qgateway: Command) 
     assert rows == [["device", "local", "27", "no", "active", "3"], ["sim", "local", "30", "yes", "active", "3"]]
 
 
+def test_accounts_that_cannot_be_asked_are_noted_beside_the_backends_of_the_others(
+    fake: FakeGateway, qgateway: Command
+) -> None:
+    listed = backend_service_pb2.ListBackendsResponse(
+        backends=[backend_pb2.Backend(backend_id="device")], unreachable=["accounts/lab"]
+    )
+    fake.on("ListBackends", answer(listed))
+    done = qgateway("backends", "--json")
+    assert [each["backend_id"] for each in json.loads(done.stdout)] == ["device"]
+    assert "accounts/lab cannot be asked now" in done.stderr
+
+
 @pytest.mark.parametrize("arguments", [("--json", "backends"), ("backends", "--json")])
 def test_json_may_be_asked_for_before_and_after_the_command(
     fake: FakeGateway, qgateway: Command, arguments: tuple[str, ...]
