@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import tempfile
 from pathlib import Path
 from typing import Annotated
@@ -12,8 +13,9 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from tests.faults.watches.report import as_document, show
-from tests.faults.watches.torture import Plan, Torture, new_seed
+from tests.faults.watches.report import as_document, has_passed, show
+from tests.faults.watches.restart import restart_under_watches
+from tests.faults.watches.torture import Outcome, Plan, Torture, new_seed
 
 
 def main(
@@ -28,11 +30,28 @@ def main(
     keep: Annotated[Path | None, typer.Option(help="New folder to keep the server's store and log in.")] = None,
 ) -> None:
     """Kill the server and cut its clients, and compare what they saw with what happened. Exit code 1 if a promise was broken."""
+    # It tells of every connection that breaks.
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     if keep is not None and keep.exists():
         raise typer.BadParameter(f"{keep} exists: another run's jobs could be in it")
     plan = Plan(seed=new_seed() if seed is None else seed, seconds=seconds, events=events, kills=kills)
     console = Console(stderr=as_json)
     console.print(f"seed {plan.seed}")
+    with tempfile.TemporaryDirectory(prefix="qgateway-torture-") as temporary:
+        folder = keep or Path(temporary)
+        outcome = asyncio.run(_torture(plan, _new_folder(folder, "torture"), console))
+        with console.status("Restart with a thousand live watches"):
+            restart = asyncio.run(
+                restart_under_watches(_new_folder(folder, "restart"), watches=1_000, jobs=20, window=10)
+            )
+    if as_json:
+        typer.echo(json.dumps(as_document(outcome, restart), indent=2))
+    else:
+        show(outcome, restart, console)
+    raise typer.Exit(0 if has_passed(outcome, restart) else 1)
+
+
+async def _torture(plan: Plan, folder: Path, console: Console) -> Outcome:
     bar = Progress(
         SpinnerColumn(),
         BarColumn(),
@@ -41,22 +60,19 @@ def main(
         TimeRemainingColumn(),
         console=console,
     )
-    with tempfile.TemporaryDirectory(prefix="qgateway-torture-") as temporary, bar:
-        folder = keep or Path(temporary)
-        folder.mkdir(parents=True, exist_ok=True)
-        task = bar.add_task("", total=seconds, events=0, kills=0)
-        outcome = asyncio.run(
-            Torture(
-                plan,
-                folder,
-                lambda now, seen, killed: bar.update(task, completed=min(now, seconds), events=seen, kills=killed),
-            ).run()
-        )
-    if as_json:
-        typer.echo(json.dumps(as_document(outcome), indent=2))
-    else:
-        show(outcome, console)
-    raise typer.Exit(0 if outcome.passed else 1)
+    with bar:
+        task = bar.add_task("", total=plan.seconds, events=0, kills=0)
+
+        def show_progress(seconds: float, events: int, kills: int) -> None:
+            bar.update(task, completed=min(seconds, plan.seconds), events=events, kills=kills)
+
+        return await Torture(plan, folder, show_progress).run()
+
+
+def _new_folder(parent: Path, name: str) -> Path:
+    folder = parent / name
+    folder.mkdir(parents=True)
+    return folder
 
 
 if __name__ == "__main__":

@@ -14,15 +14,13 @@ from pathlib import Path
 from typing import Any
 
 from gateway.access.api_keys import new_api_key
-from gateway.domain.job import JobEvent
-from gateway.engine.tokens import ResumeTokens
-from gateway.store import Store
 from tests.faults.watches import watchers
 from tests.faults.watches.chaos import Damage, ServerChaos, harm_connections
 from tests.faults.watches.load import TAGS, Load
 from tests.faults.watches.promises import Violation, history_violations, violations
-from tests.faults.watches.recording import Event, Scope, Truth
+from tests.faults.watches.recording import Event, Scope
 from tests.faults.watches.tape import Archive
+from tests.faults.watches.truth import stored_truth
 from tests.support.gateway_process import GatewayProcess
 from tests.support.tcp_proxy import TcpProxy
 
@@ -150,14 +148,9 @@ class Torture:
 
     async def judge(self, listed: dict[str, list[int]], acknowledged: list[Event]) -> None:
         """Compare what the watchers saw with what the store keeps."""
-        store = await Store.open(self._folder / "store" / "qgateway.db")
-        try:
-            truth = Truth(await _history(store), tuple(acknowledged))
-            tokens = ResumeTokens(store.token_key)
-        finally:
-            await store.close()
+        truth, position = await stored_truth(self._folder, acknowledged)
         outcome, archive = self._outcome, self._world.archive
-        recordings = [tape.recording(tokens.read) for tape in archive.tapes if tape.entries]
+        recordings = [tape.recording(position) for tape in archive.tapes if tape.entries]
         outcome.violations = violations(recordings, truth) + history_violations(truth)
         outcome.violations += [
             Violation(
@@ -284,15 +277,3 @@ async def _cancel(tasks: list[asyncio.Task[None]]) -> None:
     for task in tasks:
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)
-
-
-async def _history(store: Store) -> tuple[Event, ...]:
-    found: list[Event] = []
-    while batch := await store.events(after=found[-1].revision if found else 0, limit=1000):
-        found += map(_event, batch)
-    return tuple(found)
-
-
-def _event(stored: JobEvent) -> Event:
-    job = stored.job
-    return Event(stored.revision, f"jobs/{job.id}", job.status.name, job.display_name, tuple(job.tags))

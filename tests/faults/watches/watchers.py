@@ -6,6 +6,7 @@ import asyncio
 import random
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing, asynccontextmanager, closing, suppress
 from dataclasses import dataclass, field
 from typing import Any
@@ -83,16 +84,28 @@ class RawWatcher:
         name: Its name in the record.
         rng: Its chance.
         token: Token to begin after; empty to begin with the current state.
+        channel: A connection that it shares with others. Default: one of its own.
     """
 
     def __init__(
-        self, world: World, target: str, scope: Scope, name: str, rng: random.Random, *, token: str = ""
+        self,
+        world: World,
+        target: str,
+        scope: Scope,
+        name: str,
+        rng: random.Random,
+        *,
+        token: str = "",
+        channel: grpc.aio.Channel | None = None,
     ) -> None:
         self._world = world
         self._target = target
         self._rng = rng
         self._token = token
+        self._shared_channel = channel
         self._done = False
+        self._failures = 0
+        """Streams in a row that broke before they brought anything."""
         self.tape = world.archive.new_tape(name, scope)
 
     async def follow(self, stop: Callable[[Tape], bool] = lambda _: False) -> None:
@@ -109,10 +122,14 @@ class RawWatcher:
                         if error.code() in _PERMANENT:
                             self.tape.refused(f"{error.code().name}: {error.details()}")
                             return
-                        await asyncio.sleep(self._rng.uniform(0.02, 0.3))
+                        self._failures += 1
+                        await asyncio.sleep(self._rng.uniform(0, min(2.0, 0.05 * 2**self._failures)))
 
     @asynccontextmanager
     async def _channel(self) -> Any:
+        if self._shared_channel is not None:
+            yield job_service_pb2_grpc.JobServiceStub(self._shared_channel)
+            return
         async with grpc.aio.insecure_channel(self._target, CHANNEL_OPTIONS) as channel:
             yield job_service_pb2_grpc.JobServiceStub(channel)
 
@@ -148,6 +165,7 @@ class RawWatcher:
 
     def _take(self, response: Any) -> None:
         self._token = response.resume_token
+        self._failures = 0
         if response.HasField("heartbeat"):
             self.tape.heartbeat(response.resume_token)
         else:
@@ -203,7 +221,7 @@ async def follow_jobs_with_library(world: World, target: str, name: str, rng: ra
     with Connection(_settings(world, target)) as connection:
         async for turn, job in _jobs(world, rng):
             tape, state = _library_watch(world, job, f"{name}.{turn}", target, rng)
-            await asyncio.to_thread(_follow_with_library, world, connection, tape, state)
+            await _on_thread(_follow_with_library, world, connection, tape, state)
 
 
 async def follow_filter_with_aio(world: World, target: str, scope: Scope, name: str) -> None:
@@ -218,7 +236,7 @@ async def follow_filter_with_library(world: World, target: str, scope: Scope, na
     with Connection(_settings(world, target)) as connection:
         state = WatchState(ManyJobs(_job_filter(scope)), target, now=time.monotonic())
         tape = world.archive.new_tape(name, scope)
-        await asyncio.to_thread(_follow_with_library, world, connection, tape, state)
+        await _on_thread(_follow_with_library, world, connection, tape, state)
 
 
 def _library_watch(world: World, job: str, name: str, target: str, rng: random.Random) -> tuple[Tape, WatchState]:
@@ -260,6 +278,15 @@ def _is_last(world: World, tape: Tape, state: WatchState, item: object) -> bool:
     event = tape.event(item, state.resume_token)
     world.archive.seen += 1
     return tape.scope.job is None and event.name == LAST_NAME
+
+
+async def _on_thread(action: Callable[..., None], *arguments: object) -> None:
+    """Run on a thread of its own: those of `asyncio.to_thread` are few, and needed by others."""
+    pool = ThreadPoolExecutor(max_workers=1)
+    try:
+        await asyncio.get_running_loop().run_in_executor(pool, action, *arguments)
+    finally:
+        pool.shutdown(wait=False)
 
 
 async def _jobs(world: World, rng: random.Random) -> Any:
