@@ -74,9 +74,13 @@ class ServerSettings(Section):
     drain_timeout: Annotated[float, Field(ge=0, le=600)] = 20.0
     """Seconds that running calls get to end when the server stops."""
     chunk_bytes: Annotated[int, Field(ge=16 * 1024, le=2 * 1024 * 1024)] = 1024 * 1024
-    """Size of the chunks of a download."""
+    """Size of the chunks of a download, and the largest chunk of an upload."""
     max_request_bytes: Annotated[int, Field(ge=64 * 1024, le=256 * 1024 * 1024)] = 16 * 1024 * 1024
-    """Largest request message."""
+    """Largest request message. Larger programs are uploaded in chunks."""
+    max_program_bytes: Annotated[int, Field(ge=64 * 1024, lt=2**31)] = 256 * 1024 * 1024
+    """Largest program, in bytes. Reading it takes a multiple of that: `workers.memory_limit`."""
+    upload_retention: Annotated[float, Field(ge=60)] = 24 * 3600.0
+    """Seconds after which an uploaded program is removed that no job uses."""
     max_connection_age: Annotated[float, Field(ge=60)] = 3600.0
     """Seconds after which a connection is asked to reconnect, so that load balancers can spread clients anew."""
     keepalive_interval: Annotated[float, Field(ge=1, le=3600)] = 30.0

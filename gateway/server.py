@@ -41,6 +41,7 @@ from gateway.domain.provider import Health
 from gateway.engine.accounts import Accounts
 from gateway.engine.compactor import Compactor
 from gateway.engine.engine import Engine
+from gateway.engine.uploads import UploadLimits
 from gateway.rpc.admin_service import AdminService
 from gateway.rpc.interceptor import CallInterceptor
 from gateway.rpc.job_service import JobService
@@ -70,6 +71,8 @@ _HEALTH = {
     Health.NOT_SERVING: health_pb2.HealthCheckResponse.NOT_SERVING,
 }
 
+_CHUNK_OVERHEAD = 1024
+"""Bytes of a message beside the chunk in it, at most."""
 _HEALTH_SECONDS = 1.0
 """Seconds between two looks at the health of the accounts; it is kept in memory."""
 
@@ -125,7 +128,8 @@ class GatewayServer:
             )
             await accounts.start()
             self._parts.push_async_callback(accounts.close)
-            self._engine = Engine(accounts, store, reader, pacing_of(settings.accounts))
+            uploads = UploadLimits(settings.server.max_program_bytes, settings.server.upload_retention)
+            self._engine = Engine(accounts, store, reader, pacing_of(settings.accounts), uploads)
             await self._engine.start()
             history = settings.history
             compactor = Compactor(store, history.max_age, history.max_events, history.interval)
@@ -160,14 +164,12 @@ class GatewayServer:
             chunk_bytes=settings.chunk_bytes,
             max_request_bytes=settings.max_request_bytes,
             max_streams_per_caller=settings.max_streams_per_caller,
+            max_program_bytes=settings.max_program_bytes,
         )
         interceptor = CallInterceptor(ApiKeyAuthenticator(self._keys), self._engine.trail)
         server = grpc.aio.server(interceptors=[interceptor], options=_channel_options(settings))
         # RPCs without code of their own are left to the interceptor, which answers that they are not implemented.
-        job_service_pb2_grpc.add_JobServiceServicer_to_server(
-            JobService(self._engine, limits),  # type: ignore[abstract]
-            server,
-        )
+        job_service_pb2_grpc.add_JobServiceServicer_to_server(JobService(self._engine, limits), server)
         backend_service_pb2_grpc.add_BackendServiceServicer_to_server(BackendService(accounts), server)
         session_service_pb2_grpc.add_SessionServiceServicer_to_server(SessionService(self._engine.sessions), server)
         account_service_pb2_grpc.add_AccountServiceServicer_to_server(
@@ -258,7 +260,7 @@ def _worker_pool(settings: Settings, files: Path) -> WorkerPool:
 
 def _channel_options(settings: ServerSettings) -> list[tuple[str, Any]]:
     return [
-        ("grpc.max_receive_message_length", settings.max_request_bytes),
+        ("grpc.max_receive_message_length", max(settings.max_request_bytes, settings.chunk_bytes + _CHUNK_OVERHEAD)),
         ("grpc.max_connection_age_ms", round(settings.max_connection_age * 1000)),
         ("grpc.max_connection_age_grace_ms", round(settings.drain_timeout * 1000)),
         # A client that vanished without a word is noticed, and its streams end.

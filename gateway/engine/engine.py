@@ -11,6 +11,7 @@ from gateway.domain.provider import Capability
 from gateway.engine.accounts import Accounts
 from gateway.engine.audit import AuditTrail
 from gateway.engine.dispatcher import Dispatcher
+from gateway.engine.housekeeping import keep_house
 from gateway.engine.hub import Hub
 from gateway.engine.jobs import Jobs
 from gateway.engine.pacing import Pacing
@@ -25,6 +26,7 @@ from gateway.engine.sessions import Sessions
 from gateway.engine.submissions import Submissions
 from gateway.engine.tokens import ResumeTokens
 from gateway.engine.tracker import Tracker
+from gateway.engine.uploads import UploadLimits, Uploads
 from gateway.engine.watches import Watches
 from gateway.store import Store
 
@@ -37,6 +39,7 @@ class Engine:
         store: Where jobs are kept. The caller opens and closes it.
         reader: Reads programs and selects parts of results.
         pacing: By account, how fast jobs are handed over and looked after; by default without a limit.
+        upload_limits: What may be uploaded.
     """
 
     def __init__(
@@ -45,6 +48,7 @@ class Engine:
         store: Store,
         reader: ProgramReader,
         pacing: Mapping[str, Pacing] = MappingProxyType({}),
+        upload_limits: UploadLimits = UploadLimits(),  # noqa: B008 - it never changes
     ) -> None:
         self.accounts = accounts
         self._store = store
@@ -78,7 +82,10 @@ class Engine:
             accounts, store, self._hub, trackers=self._trackers, places=self._places, recent_results=recent_results
         )
         self.sessions = Sessions(accounts, store)
-        self.submissions = Submissions(accounts, store, reader, self._dispatchers, self.sessions)
+        self.uploads = Uploads(store, upload_limits)
+        self.submissions = Submissions(
+            accounts, store, reader, self._dispatchers, sessions=self.sessions, uploads=self.uploads
+        )
         self.watches = Watches(self.jobs, store, self._hub)
         self.results = Results(self.jobs, store, reader, recent_results)
         self.records = Records(self.jobs, accounts, store)
@@ -94,6 +101,7 @@ class Engine:
             self._tasks.append(asyncio.create_task(recorder.run()))
         self._tasks.append(asyncio.create_task(self.sessions.run()))
         self._tasks.append(asyncio.create_task(self.trail.run()))
+        self._tasks.append(asyncio.create_task(keep_house(self._store)))
 
     def stop_accepting(self) -> None:
         """Refuse new jobs and end all watches, because the server is about to stop."""

@@ -24,6 +24,7 @@ from gateway.domain.job import (
     new_id,
     utc_now,
 )
+from gateway.domain.payload import KeptPayload
 from gateway.domain.program import PreparedProgram, ProgramReader
 from gateway.domain.session import Session
 from gateway.engine import transitions
@@ -31,6 +32,7 @@ from gateway.engine.accounts import Accounts
 from gateway.engine.audit import audit_entry
 from gateway.engine.dispatcher import REFUSALS, Dispatcher
 from gateway.engine.sessions import Sessions
+from gateway.engine.uploads import Uploads
 from gateway.store import Store
 
 _log = structlog.get_logger(__name__)
@@ -41,11 +43,13 @@ class JobRequest:
     """What a caller asks to run. Names, tags and options have been checked for form."""
 
     program: bytes
-    """Serialised `qgateway.v1.Program`."""
+    """Serialised `qgateway.v1.Program`; empty if it was uploaded."""
     backend: str
     options: RunOptions
     digest: str
     """SHA-256 of the whole request but for its id."""
+    program_sha256: str = ""
+    """SHA-256 of an uploaded program, 64 hexadecimal digits; empty if it came with the request."""
     account: str = ""
     display_name: str = ""
     tags: tuple[str, ...] = ()
@@ -64,6 +68,7 @@ class Submissions:
         reader: Reads their programs.
         dispatchers: By account, who hands them over.
         sessions: In which they can run.
+        uploads: Programs that came before.
     """
 
     def __init__(
@@ -72,13 +77,16 @@ class Submissions:
         store: Store,
         reader: ProgramReader,
         dispatchers: Mapping[str, Dispatcher],
+        *,
         sessions: Sessions,
+        uploads: Uploads,
     ) -> None:
         self._accounts = accounts
         self._store = store
         self._reader = reader
         self._dispatchers = dispatchers
         self._sessions = sessions
+        self._uploads = uploads
         self._accepting: set[asyncio.Task[tuple[Job, bool]]] = set()
         self._stopping = False
 
@@ -120,16 +128,21 @@ class Submissions:
             account = session.account
         provider, backend = await self._accounts.find_backend(request.backend, account)
         provider.check_options(backend, request.options)
-        program = await self._reader.prepare(request.program, backend, request.options)
+        if request.program_sha256:
+            source: KeptPayload = await self._uploads.find(caller, request.program_sha256)
+        else:
+            self._uploads.check_size(len(request.program))
+            source = await self._store.payloads.keep(request.program)
+        program = await self._reader.prepare(source, backend, request.options)
         job = _new_job(caller, request, backend, program, session)
         # What was begun is brought to its end even if the caller goes away meanwhile.
-        accepting = asyncio.create_task(self._accept(caller, job, program, request))
+        accepting = asyncio.create_task(self._accept(caller, job, source, program, request))
         self._accepting.add(accepting)
         accepting.add_done_callback(self._accepted)
         return await asyncio.shield(accepting)
 
     async def _accept(
-        self, caller: Caller, job: Job, program: PreparedProgram, request: JobRequest
+        self, caller: Caller, job: Job, source: KeptPayload, program: PreparedProgram, request: JobRequest
     ) -> tuple[Job, bool]:
         """Store a job and hand it over. Returns it, and whether an earlier request with the same id had made it."""
         dispatcher = self._dispatchers[job.account]
@@ -147,7 +160,7 @@ class Submissions:
         try:
             await async_failpoint("submit.before_store")
             stored = await self._store.create_job(
-                job, request.program, audit_entry(caller, "job.submit", job.id, request.request_id)
+                job, source, audit_entry(caller, "job.submit", job.id, request.request_id)
             )
         finally:
             if begun and (stored is None or stored.id != job.id):

@@ -42,6 +42,9 @@ _OPEN_SERVICES = ("/grpc.health.v1.Health/", "/grpc.reflection.")
 _MAX_RECORDED = 256
 """Most characters of a field that the audit trail repeats of a refused call."""
 
+_READ_BY_SERVICER = frozenset({"/qgateway.v1.JobService/UploadProgram"})
+"""Methods whose requests come as bytes: to decode a chunk would copy it twice."""
+
 _Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
 _Context = grpc.aio.ServicerContext[Any, Any]
 
@@ -133,7 +136,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         }[bool(handler.request_streaming), bool(handler.response_streaming)]
         return kind(
             wrapped,
-            request_deserializer=_tolerant(handler.request_deserializer),
+            request_deserializer=None if method in _READ_BY_SERVICER else _tolerant(handler.request_deserializer),
             response_serializer=_sparing(handler.response_serializer),
         )
 

@@ -12,10 +12,12 @@ class Limits:
     heartbeat_interval: float = 15.0
     """Longest time between two messages of a watch, in seconds."""
     chunk_bytes: int = 1024 * 1024
-    """Size of the chunks of a download."""
+    """Size of the chunks of a download, and the largest chunk of an upload."""
     max_request_bytes: int = 16 * 1024 * 1024
     """Largest request message."""
     max_streams_per_caller: int = 5_000
     """Most watches that one caller has open at a time."""
+    max_program_bytes: int = 256 * 1024 * 1024
+    """Largest program, however it comes."""
     max_response_bytes: int = 4 * 1024 * 1024 - 64 * 1024
     """Largest result that is sent in one message: what every gRPC client takes by default, less the rest of the message."""

@@ -131,7 +131,7 @@ class ServerService(server_service_pb2_grpc.ServerServiceServicer):
             max_qpy_version=newest,
             max_tags=requests.MAX_TAGS,
             max_name_length=requests.MAX_NAME_LENGTH,
-            max_program_bytes=self._limits.max_request_bytes,
+            max_program_bytes=self._limits.max_program_bytes,
         )
         return server_service_pb2.GetServerInfoResponse(info=info)
 

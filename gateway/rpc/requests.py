@@ -28,6 +28,7 @@ MAX_NAME_LENGTH = 256
 """Longest name of a job, and longest tag, in characters."""
 MAX_TAGS = 64
 """Most tags of a job."""
+_SHA256_BYTES = 32
 MAX_REQUEST_ID_LENGTH = 128
 MAX_CLIENT_VERSIONS = 16
 MAX_STRUCT_BYTES = 16 * 1024
@@ -64,9 +65,8 @@ def job_request(request: job_service_pb2.SubmitJobRequest) -> JobRequest:
     source = request.WhichOneof("source")
     if source is None:
         raise InvalidArgument.field("program", "a program is needed: OpenQASM texts, a QPY blob, or a raw program")
-    if source == "program_sha256":
-        raise InvalidArgument.field("program_sha256", "no uploaded program is known by this address")
-    if request.program.WhichOneof("kind") is None:
+    uploaded = sha256("program_sha256", request.program_sha256) if source == "program_sha256" else ""
+    if not uploaded and request.program.WhichOneof("kind") is None:
         raise InvalidArgument.field("program.kind", "one of openqasm, qpy and raw must be set")
     if not request.backend:
         raise InvalidArgument.field("backend", "a backend is needed; ListBackends tells which there are")
@@ -80,7 +80,8 @@ def job_request(request: job_service_pb2.SubmitJobRequest) -> JobRequest:
     without_id.CopyFrom(request)
     without_id.ClearField("request_id")
     return JobRequest(
-        program=request.program.SerializeToString(deterministic=True),
+        program=b"" if uploaded else request.program.SerializeToString(deterministic=True),
+        program_sha256=uploaded,
         backend=request.backend.removeprefix("backends/"),
         account=request.account.removeprefix("accounts/"),
         options=run_options(request.options),
@@ -115,6 +116,13 @@ def session_request(request: session_service_pb2.CreateSessionRequest) -> Sessio
         max_seconds=max_seconds,
         request_id=request.request_id,
     )
+
+
+def sha256(field: str, value: bytes) -> str:
+    """Return a SHA-256 as 64 hexadecimal digits."""
+    if len(value) != _SHA256_BYTES:
+        raise InvalidArgument.field(field, f"a SHA-256 has {_SHA256_BYTES} bytes, not {len(value)}")
+    return value.hex()
 
 
 def run_options(message: job_pb2.RunOptions) -> RunOptions:

@@ -5,17 +5,20 @@ A chunk is a message with one large field. Written and read by hand, its bytes a
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import aclosing
 from typing import Any
 
 import grpc
+from google.protobuf.message import DecodeError
 from qgateway.v1 import job_service_pb2, job_service_pb2_grpc
 
-from gateway.domain.wire import field_head
+from gateway.domain.errors import InvalidArgument, Unavailable
+from gateway.domain.wire import field_head, fields
 from gateway.engine.engine import Engine
 from gateway.engine.results import Download
-from gateway.rpc import requests
+from gateway.rpc import messages, requests
 from gateway.rpc.interceptor import current_caller
 from gateway.rpc.limits import Limits
 
@@ -23,6 +26,10 @@ _Context = grpc.aio.ServicerContext[Any, Any]
 
 _DATA = job_service_pb2.DownloadJobResultResponse.DATA_FIELD_NUMBER
 """Number of the field `data`. The messages of both downloads have the same fields."""
+
+_UPLOAD_DATA = job_service_pb2.UploadProgramRequest.DATA_FIELD_NUMBER
+_LONGEST_SILENCE = 60.0
+"""Seconds without a message after which an upload is given up."""
 
 
 class Transfers(job_service_pb2_grpc.JobServiceServicer):
@@ -57,6 +64,60 @@ class Transfers(job_service_pb2_grpc.JobServiceServicer):
         )
         async for chunk in _chunks(download):
             yield chunk
+
+    async def UploadProgram(  # type: ignore[override]  # the requests come as bytes
+        self, request_iterator: AsyncIterator[bytes], context: _Context
+    ) -> job_service_pb2.UploadProgramResponse:
+        """Store a program."""
+        first = _decoded(await _next(request_iterator) or b"")
+        if first.total_size_bytes < 0:
+            raise InvalidArgument.field("total_size_bytes", "must not be negative")
+        upload = await self._engine.uploads.receive(
+            current_caller(),
+            _pieces(first.data, request_iterator),
+            announced_size=first.total_size_bytes,
+            announced_sha256=requests.sha256("sha256", first.sha256) if first.sha256 else "",
+        )
+        return job_service_pb2.UploadProgramResponse(
+            sha256=bytes.fromhex(upload.sha256),
+            size_bytes=upload.size_bytes,
+            expire_time=messages.timestamp(upload.expires_at),
+        )
+
+
+async def _pieces(first: bytes, rest: AsyncIterator[bytes]) -> AsyncIterator[memoryview]:
+    """Yield the bytes of a program out of the messages that carry them.
+
+    Raises:
+        InvalidArgument: Something is no message of this call.
+        Unavailable: The next message does not come.
+    """
+    yield memoryview(first)
+    while (message := await _next(rest)) is not None:
+        try:
+            # Nearly all messages are this one field: its bytes are taken as they are.
+            (field,) = fields(memoryview(message))
+            is_data = field.number == _UPLOAD_DATA
+        except ValueError:  # several fields, or none that can be read
+            is_data = False
+        yield field.content if is_data else memoryview(_decoded(message).data)
+
+
+async def _next(messages: AsyncIterator[bytes]) -> bytes | None:
+    try:
+        async with asyncio.timeout(_LONGEST_SILENCE):
+            return await anext(messages, None)
+    except TimeoutError:
+        raise Unavailable(
+            f"The upload was silent for {_LONGEST_SILENCE:g} s and is taken for dead. Upload the program again."
+        ) from None
+
+
+def _decoded(message: bytes) -> job_service_pb2.UploadProgramRequest:
+    try:
+        return job_service_pb2.UploadProgramRequest.FromString(message)
+    except DecodeError:
+        raise InvalidArgument.field("request", "not a message of the type that this call takes") from None
 
 
 async def _chunks(download: Download) -> AsyncIterator[bytes]:

@@ -49,12 +49,18 @@ class Payloads:
             return await self._run(payload.path.read_bytes) if small else await self._run(self._files.keep, payload)
         return payload if len(payload) <= LARGE_PAYLOAD_BYTES else await self._run(self._files.keep, payload)
 
-    async def receive(self, pieces: AsyncIterator[bytes | memoryview], check: Callable[[int], None]) -> KeptFile:
+    async def receive(
+        self,
+        pieces: AsyncIterator[bytes | memoryview],
+        check: Callable[[int], None],
+        check_whole: Callable[[int, str], None],
+    ) -> KeptFile:
         """Write a file from pieces, while they come, and bring it to disk. Nothing stays of one that breaks off.
 
         Args:
             pieces: The bytes.
             check: Called with the number of bytes so far; what it raises ends the reception.
+            check_whole: Called with the number of all bytes and their SHA-256; what it raises does so, too.
         """
         new = await self._run(self._files.create)
         writing: asyncio.Future[None] | None = None
@@ -69,6 +75,7 @@ class Payloads:
                 writing = asyncio.get_running_loop().run_in_executor(self._threads, new.write, piece)
             if writing is not None:
                 await writing
+            check_whole(size, new.sha256)
             return await self._run(new.keep)
         finally:
             if writing is not None:

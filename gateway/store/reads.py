@@ -169,14 +169,14 @@ class Reads:
         file = self._core.execute(select(result_files).join(jobs).where(jobs.c.id == job_id)).one_or_none()
         return self._files.find(file.sha256, file.size) if file else None
 
-    def upload(self, tenant: str, sha256: str, now: datetime) -> tuple[KeptFile, datetime] | None:
+    def upload(self, tenant: str, sha256: str, now: datetime) -> KeptFile | None:
         """See `Store.find_upload`."""
         row = self._core.execute(
             select(uploads).where(
                 uploads.c.tenant == tenant, uploads.c.sha256 == sha256, uploads.c.expires_at > to_micros(now)
             )
         ).one_or_none()
-        return (self._files.find(row.sha256, row.size), from_micros(row.expires_at)) if row else None
+        return self._files.find(row.sha256, row.size) if row else None
 
     def uses_file(self, sha256: str) -> bool:
         """Return whether a row refers to a file."""

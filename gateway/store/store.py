@@ -229,9 +229,9 @@ class Store:
         """
         return await self._writer.run(lambda writes: writes.sessions.change(session_id, change, audit))
 
-    async def add_upload(self, tenant: str, file: KeptFile, expires_at: datetime) -> None:
+    async def add_upload(self, tenant: str, file: KeptFile, expires_at: datetime, audit: AuditEntry) -> None:
         """Let a tenant refer to a file as its program until a time. A second upload renews the time."""
-        await self._writer.run(lambda writes: writes.add_upload(tenant, file, expires_at))
+        await self._writer.run(lambda writes: writes.add_upload(tenant, file, expires_at, audit))
 
     async def collect_garbage(self) -> int:
         """Forget uploads whose time has come, and remove the files that nothing refers to. Returns the number of files."""
@@ -344,8 +344,8 @@ class Store:
         """Return the serialised `qgateway.v1.JobResult` of a job, a large one as a file. None if there is no result or no job."""
         return await self._read_file(lambda reads: reads.result(job_id))
 
-    async def find_upload(self, tenant: str, sha256: str) -> tuple[KeptFile, datetime] | None:
-        """Return a program that a tenant uploaded, and until when it may be referred to. None if there is none."""
+    async def find_upload(self, tenant: str, sha256: str) -> KeptFile | None:
+        """Return a program that a tenant uploaded and may still refer to, or None."""
         return await self._read_file(lambda reads: reads.upload(tenant, sha256, utc_now()))
 
     async def audit_records(

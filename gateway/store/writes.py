@@ -163,7 +163,7 @@ class Writes:
         self.audit.append(entry)
         return current.program.sha256, current.result.sha256 if current.result else ""
 
-    def add_upload(self, tenant: str, file: KeptFile, expires_at: datetime) -> None:
+    def add_upload(self, tenant: str, file: KeptFile, expires_at: datetime, entry: AuditEntry) -> None:
         """See `Store.add_upload`."""
         columns = {
             "tenant": tenant,
@@ -172,6 +172,7 @@ class Writes:
             "expires_at": to_micros(expires_at),
         }
         self._execute(_ADD_UPLOAD, columns)
+        self.audit.append(entry)
 
     def drop_expired_uploads(self, now: datetime) -> None:
         """Forget the uploads whose time has come; their files are removed later."""

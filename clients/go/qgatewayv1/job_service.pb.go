@@ -230,7 +230,8 @@ type SubmitJobRequest_Program struct {
 }
 
 type SubmitJobRequest_ProgramSha256 struct {
-	// SHA-256 of a program stored with `UploadProgram`, 32 bytes.
+	// SHA-256 of a program that the caller's tenant stored with `UploadProgram`, 32 bytes. If it is not there, or not any more,
+	// the call is INVALID_ARGUMENT with reason `PROGRAM_NOT_UPLOADED`: upload it again.
 	ProgramSha256 []byte `protobuf:"bytes,2,opt,name=program_sha256,json=programSha256,proto3,oneof"`
 }
 
@@ -297,7 +298,13 @@ func (x *SubmitJobResponse) GetDuplicate() bool {
 type UploadProgramRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Next bytes of a serialised `Program`, at most the chunk size that `ServerInfo` gives.
-	Data          []byte `protobuf:"bytes,1,opt,name=data,proto3" json:"data,omitempty"`
+	Data []byte `protobuf:"bytes,1,opt,name=data,proto3" json:"data,omitempty"`
+	// Size of the whole program, in bytes; in the first message. A program that is too large is then refused before it is sent, and
+	// one that came incomplete is not stored.
+	TotalSizeBytes int64 `protobuf:"varint,2,opt,name=total_size_bytes,json=totalSizeBytes,proto3" json:"total_size_bytes,omitempty"`
+	// SHA-256 of the whole program, 32 bytes; in the first message. A program that came damaged is then not stored, and one that the
+	// caller's tenant has uploaded before is not asked for again: the call is answered at once, and the program kept anew.
+	Sha256        []byte `protobuf:"bytes,3,opt,name=sha256,proto3" json:"sha256,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -335,6 +342,20 @@ func (*UploadProgramRequest) Descriptor() ([]byte, []int) {
 func (x *UploadProgramRequest) GetData() []byte {
 	if x != nil {
 		return x.Data
+	}
+	return nil
+}
+
+func (x *UploadProgramRequest) GetTotalSizeBytes() int64 {
+	if x != nil {
+		return x.TotalSizeBytes
+	}
+	return 0
+}
+
+func (x *UploadProgramRequest) GetSha256() []byte {
+	if x != nil {
+		return x.Sha256
 	}
 	return nil
 }
@@ -2178,9 +2199,11 @@ const file_qgateway_v1_job_service_proto_rawDesc = "" +
 	"\x06source\"U\n" +
 	"\x11SubmitJobResponse\x12\"\n" +
 	"\x03job\x18\x01 \x01(\v2\x10.qgateway.v1.JobR\x03job\x12\x1c\n" +
-	"\tduplicate\x18\x02 \x01(\bR\tduplicate\"0\n" +
+	"\tduplicate\x18\x02 \x01(\bR\tduplicate\"~\n" +
 	"\x14UploadProgramRequest\x12\x18\n" +
-	"\x04data\x18\x01 \x01(\fB\x04\xe2A\x01\x02R\x04data\"\x8b\x01\n" +
+	"\x04data\x18\x01 \x01(\fB\x04\xe2A\x01\x02R\x04data\x12.\n" +
+	"\x10total_size_bytes\x18\x02 \x01(\x03B\x04\xe2A\x01\x01R\x0etotalSizeBytes\x12\x1c\n" +
+	"\x06sha256\x18\x03 \x01(\fB\x04\xe2A\x01\x01R\x06sha256\"\x8b\x01\n" +
 	"\x15UploadProgramResponse\x12\x16\n" +
 	"\x06sha256\x18\x01 \x01(\fR\x06sha256\x12\x1d\n" +
 	"\n" +

@@ -47,7 +47,8 @@ type JobServiceClient interface {
 	// the same `request_id` returns the first job. Circuits that the provider refuses at once are an error of this call; when the
 	// provider is slow or away, the job is returned as INITIALIZING and handed over later.
 	SubmitJob(ctx context.Context, in *SubmitJobRequest, opts ...grpc.CallOption) (*SubmitJobResponse, error)
-	// Stores a program that is too large for one message and returns its content address for `SubmitJob`.
+	// Stores a program that is too large for one message and returns its content address for `SubmitJob`. Only the caller's own tenant
+	// can refer to it. A call that breaks off leaves nothing behind: repeat it.
 	UploadProgram(ctx context.Context, opts ...grpc.CallOption) (grpc.ClientStreamingClient[UploadProgramRequest, UploadProgramResponse], error)
 	// Reads one job. An operator who asks by the provider's id for a job that did not come through the gateway adopts it: it belongs
 	// to the caller's tenant from then on, and is followed, kept and cancelled like any other.
@@ -299,7 +300,8 @@ type JobServiceServer interface {
 	// the same `request_id` returns the first job. Circuits that the provider refuses at once are an error of this call; when the
 	// provider is slow or away, the job is returned as INITIALIZING and handed over later.
 	SubmitJob(context.Context, *SubmitJobRequest) (*SubmitJobResponse, error)
-	// Stores a program that is too large for one message and returns its content address for `SubmitJob`.
+	// Stores a program that is too large for one message and returns its content address for `SubmitJob`. Only the caller's own tenant
+	// can refer to it. A call that breaks off leaves nothing behind: repeat it.
 	UploadProgram(grpc.ClientStreamingServer[UploadProgramRequest, UploadProgramResponse]) error
 	// Reads one job. An operator who asks by the provider's id for a job that did not come through the gateway adopts it: it belongs
 	// to the caller's tenant from then on, and is followed, kept and cancelled like any other.

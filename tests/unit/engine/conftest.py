@@ -11,10 +11,12 @@ import pytest
 from gateway.domain.access import Caller, Role
 from gateway.domain.backend import Backend
 from gateway.domain.job import Job, JobEvent, JobStatus, ProgramKind, ProgramSummary, RunOptions
+from gateway.domain.payload import Payload, PayloadFile
 from gateway.domain.program import PreparedProgram
 from gateway.engine import engine
 from gateway.engine.accounts import Accounts
 from gateway.engine.submissions import JobRequest
+from gateway.engine.uploads import UploadLimits
 from gateway.store import Store
 from tests.support.scripted_provider import ScriptedProvider
 
@@ -25,13 +27,14 @@ MALLORY = Caller("mallory", "chemistry", Role.OPERATOR)
 class UnreadProgram:
     """Takes every program as it is: what programs say is not what these tests are about."""
 
-    async def prepare(self, program: bytes, backend: Backend, options: RunOptions) -> PreparedProgram:
+    async def prepare(self, program: Payload, backend: Backend, options: RunOptions) -> PreparedProgram:
+        program = program.path.read_bytes() if isinstance(program, PayloadFile) else program
         summary = ProgramSummary(ProgramKind.QPY, 1, len(program), hashlib.sha256(program).hexdigest(), 2)
         return PreparedProgram(summary, program, dynamic=False)
 
     async def select_result(
-        self, result: bytes, experiments: tuple[int, ...], *, include_counts: bool, omit_shots: bool
-    ) -> bytes:
+        self, result: Payload, experiments: tuple[int, ...], *, include_counts: bool, omit_shots: bool
+    ) -> Payload:
         return result
 
     async def qpy_versions(self) -> tuple[int, int]:
@@ -42,7 +45,9 @@ class Engine(engine.Engine):
     """An engine over a real store and a scripted provider."""
 
     def __init__(self, store: Store, provider: ScriptedProvider) -> None:
-        super().__init__(Accounts([provider]), store, UnreadProgram())
+        super().__init__(
+            Accounts([provider]), store, UnreadProgram(), upload_limits=UploadLimits(max_bytes=2 * 1024 * 1024)
+        )
         self.store = store
         self.provider = provider
         self.heartbeat = 30.0

@@ -146,7 +146,6 @@ async def test_what_the_server_does_not_have_yet_says_so(wire: Wire) -> None:
         sessions.CreateSession(session_service_pb2.CreateSessionRequest(), metadata=bearer()),
         accounts.GetUsage(account_service_pb2.GetUsageRequest(), metadata=bearer()),
         admin.ListApiKeys(admin_service_pb2.ListApiKeysRequest(), metadata=bearer(Role.OPERATOR)),
-        wire.jobs.UploadProgram(iter([job_service_pb2.UploadProgramRequest(data=b"x")]), metadata=bearer()),
     ):
         with pytest.raises(grpc.aio.AioRpcError) as caught:
             await call

@@ -28,6 +28,9 @@ def kept_files(path: Path) -> set[str]:
 def any_size(size: int) -> None: ...
 
 
+def any_whole(size: int, sha256: str) -> None: ...
+
+
 async def pieces(*parts: bytes) -> AsyncIterator[bytes]:
     for part in parts:
         yield part
@@ -167,7 +170,7 @@ async def test_a_lost_file_is_an_error_that_says_what_to_do(store: Store, path: 
 class TestUploads:
     async def test_a_program_is_written_while_it_comes(self, store: Store) -> None:
         parts = [os.urandom(200_000) for _ in range(8)]
-        kept = await store.payloads.receive(pieces(*parts), any_size)
+        kept = await store.payloads.receive(pieces(*parts), any_size, any_whole)
         assert kept.sha256 == hashlib.sha256(b"".join(parts)).hexdigest()
         assert kept.path.read_bytes() == b"".join(parts)
 
@@ -181,27 +184,27 @@ class TestUploads:
                 raise OutOfRange("too much")
 
         with pytest.raises(ConnectionResetError):
-            await store.payloads.receive(broken(), any_size)
+            await store.payloads.receive(broken(), any_size, any_whole)
         with pytest.raises(GatewayError, match="too much"):
-            await store.payloads.receive(pieces(b"x" * 1000, b"y" * 1000), refuse)
+            await store.payloads.receive(pieces(b"x" * 1000, b"y" * 1000), refuse, any_whole)
         assert kept_files(path) == set()
 
     async def test_it_is_found_by_its_own_tenant_until_its_time_comes(self, store: Store, path: Path) -> None:
-        kept = await store.payloads.receive(pieces(b"a program"), any_size)
+        kept = await store.payloads.receive(pieces(b"a program"), any_size, any_whole)
         soon = utc_now() + timedelta(seconds=60)
-        await store.add_upload("physics", kept, soon)
-        assert await store.find_upload("physics", kept.sha256) == (kept, soon)
+        await store.add_upload("physics", kept, soon, an_entry())
+        assert await store.find_upload("physics", kept.sha256) is kept
         assert await store.find_upload("chemistry", kept.sha256) is None
         assert await store.find_upload("physics", "0" * 64) is None
-        await store.add_upload("physics", kept, utc_now() - timedelta(seconds=1))
+        await store.add_upload("physics", kept, utc_now() - timedelta(seconds=1), an_entry())
         assert await store.find_upload("physics", kept.sha256) is None
         del kept
         assert await store.collect_garbage() == 1
         assert kept_files(path) == set()
 
     async def test_a_job_keeps_it_beyond_its_time(self, store: Store) -> None:
-        kept = await store.payloads.receive(pieces(b"a program"), any_size)
-        await store.add_upload("physics", kept, utc_now() - timedelta(seconds=1))
+        kept = await store.payloads.receive(pieces(b"a program"), any_size, any_whole)
+        await store.add_upload("physics", kept, utc_now() - timedelta(seconds=1), an_entry())
         job = await store.create_job(a_job(b"a program"), kept, an_entry())
         del kept
         assert await store.collect_garbage() == 0

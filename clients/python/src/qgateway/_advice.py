@@ -23,6 +23,8 @@ _BY_REASON = {
     "JOB_NOT_FOUND": "check the id; `qgateway jobs` lists the jobs that you can see.",
     "MEMORY_LIMIT_EXCEEDED": "use fewer qubits or fewer circuits per job, or ask the operator for a larger limit.",
     "PACED": "wait: the gateway sends the job as soon as the account may send one.",
+    "PROGRAM_NOT_UPLOADED": "upload the program again; uploads that no job uses are removed after a while.",
+    "PROGRAM_TOO_LARGE": "cut the job into several, or ask the operator for a larger limit.",
     "PROVIDER_ERROR": "read job.logs(), then correct the circuits or submit the job again.",
     "PROVIDER_REJECTED": "change the job as the provider's words in the message say.",
     "PROVIDER_UNAVAILABLE": "wait and repeat, or use another account: the provider cannot be reached now.",
@@ -39,6 +41,7 @@ _BY_REASON = {
     "SUBMISSION_UNKNOWN": "wait: the gateway finds out whether the provider has the job, and sends it at most once.",
     "TIME_LIMIT_EXCEEDED": "use fewer shots or fewer circuits per job, or ask the operator for a larger limit.",
     "UNSUPPORTED_OPTION": "leave the option out; `qgateway backend NAME` shows what a backend understands.",
+    "UPLOAD_CORRUPT": "submit again; if it happens again, something on the way changes what you send.",
     "WORKER_CRASHED": "submit the job again; if it happens again, report the job id to the operator.",
 }
 """By the reason of a failed call or of a failed job, and by the kind of reason for which a job waits."""

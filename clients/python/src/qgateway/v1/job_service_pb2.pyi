@@ -87,7 +87,9 @@ class SubmitJobRequest(_message.Message):
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     CLIENT_VERSION_FIELD_NUMBER: _builtins.int
     program_sha256: _builtins.bytes
-    """SHA-256 of a program stored with `UploadProgram`, 32 bytes."""
+    """SHA-256 of a program that the caller's tenant stored with `UploadProgram`, 32 bytes. If it is not there, or not any more,
+    the call is INVALID_ARGUMENT with reason `PROGRAM_NOT_UPLOADED`: upload it again.
+    """
     backend: _builtins.str
     """Backend to run on."""
     account: _builtins.str
@@ -175,16 +177,28 @@ class UploadProgramRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     DATA_FIELD_NUMBER: _builtins.int
+    TOTAL_SIZE_BYTES_FIELD_NUMBER: _builtins.int
+    SHA256_FIELD_NUMBER: _builtins.int
     data: _builtins.bytes
     """Next bytes of a serialised `Program`, at most the chunk size that `ServerInfo` gives."""
+    total_size_bytes: _builtins.int
+    """Size of the whole program, in bytes; in the first message. A program that is too large is then refused before it is sent, and
+    one that came incomplete is not stored.
+    """
+    sha256: _builtins.bytes
+    """SHA-256 of the whole program, 32 bytes; in the first message. A program that came damaged is then not stored, and one that the
+    caller's tenant has uploaded before is not asked for again: the call is answered at once, and the program kept anew.
+    """
     def __init__(
         self,
         *,
         data: _builtins.bytes = ...,
+        total_size_bytes: _builtins.int = ...,
+        sha256: _builtins.bytes = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["data", b"data"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["data", b"data", "sha256", b"sha256", "total_size_bytes", b"total_size_bytes"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -131,7 +131,8 @@ class JobServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def UploadProgram(self, request_iterator, context):
-        """Stores a program that is too large for one message and returns its content address for `SubmitJob`.
+        """Stores a program that is too large for one message and returns its content address for `SubmitJob`. Only the caller's own tenant
+        can refer to it. A call that breaks off leaves nothing behind: repeat it.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -39,7 +39,9 @@ class JobServiceStub:
     provider is slow or away, the job is returned as INITIALIZING and handed over later.
     """
     UploadProgram: _grpc.StreamUnaryMultiCallable[_job_service_pb2.UploadProgramRequest, _job_service_pb2.UploadProgramResponse]
-    """Stores a program that is too large for one message and returns its content address for `SubmitJob`."""
+    """Stores a program that is too large for one message and returns its content address for `SubmitJob`. Only the caller's own tenant
+    can refer to it. A call that breaks off leaves nothing behind: repeat it.
+    """
     GetJob: _grpc.UnaryUnaryMultiCallable[_job_service_pb2.GetJobRequest, _job_service_pb2.GetJobResponse]
     """Reads one job. An operator who asks by the provider's id for a job that did not come through the gateway adopts it: it belongs
     to the caller's tenant from then on, and is followed, kept and cancelled like any other.
@@ -86,7 +88,9 @@ class JobServiceAsyncStub(JobServiceStub):
     provider is slow or away, the job is returned as INITIALIZING and handed over later.
     """
     UploadProgram: _aio.StreamUnaryMultiCallable[_job_service_pb2.UploadProgramRequest, _job_service_pb2.UploadProgramResponse]  # type: ignore[assignment]
-    """Stores a program that is too large for one message and returns its content address for `SubmitJob`."""
+    """Stores a program that is too large for one message and returns its content address for `SubmitJob`. Only the caller's own tenant
+    can refer to it. A call that breaks off leaves nothing behind: repeat it.
+    """
     GetJob: _aio.UnaryUnaryMultiCallable[_job_service_pb2.GetJobRequest, _job_service_pb2.GetJobResponse]  # type: ignore[assignment]
     """Reads one job. An operator who asks by the provider's id for a job that did not come through the gateway adopts it: it belongs
     to the caller's tenant from then on, and is followed, kept and cancelled like any other.
@@ -142,7 +146,9 @@ class JobServiceServicer(metaclass=_abc_1.ABCMeta):
         request_iterator: _MaybeAsyncIterator[_job_service_pb2.UploadProgramRequest],
         context: _ServicerContext,
     ) -> _typing.Union[_job_service_pb2.UploadProgramResponse, _abc.Awaitable[_job_service_pb2.UploadProgramResponse]]:
-        """Stores a program that is too large for one message and returns its content address for `SubmitJob`."""
+        """Stores a program that is too large for one message and returns its content address for `SubmitJob`. Only the caller's own tenant
+        can refer to it. A call that breaks off leaves nothing behind: repeat it.
+        """
 
     @_abc_1.abstractmethod
     def GetJob(
