@@ -36,7 +36,7 @@ TYPED := gateway clients/python/src scripts
 
 .PHONY: help
 help: ## List the commands
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-17s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 	@printf '%s\n' '' 'Settings:' \
 	  '  PYTHON=python3.12        the Python to make .venv with' \
 	  '  TESTS=tests/unit         the tests that `make test` runs' \
@@ -100,6 +100,10 @@ test: $(VENV_READY) ## Run the tests
 .PHONY: torture
 torture: $(VENV_READY) ## Kill the server and cut its clients for ten minutes, and check that no watch lies
 	$(BIN)/python -m tests.faults.watches $(ARGS)
+
+.PHONY: torture-upstream
+torture-upstream: $(VENV_READY) ## Send 2000 jobs through random faults, and count what runs upstream
+	$(BIN)/python -m tests.faults.upstream.torture $(ARGS)
 
 .PHONY: lint
 lint: $(VENV_READY) ## Run every check that is not a test

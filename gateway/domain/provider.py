@@ -230,6 +230,13 @@ class Provider(Protocol):
             InvalidArgument: Names the option as `options.NAME`.
         """
 
+    async def ready(self) -> None:
+        """Make sure, as far as that can be known, that a job could be handed over now. Quick while all is well.
+
+        Raises:
+            Unavailable: It cannot be reached.
+        """
+
     async def submit(self, submission: ProviderSubmission) -> ProviderUpdate:
         """Hand a job over. Returns what the provider says of it: its id and first status.
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from contextlib import suppress
+from dataclasses import replace
 from datetime import timedelta
 from functools import partial
 
@@ -22,7 +24,7 @@ from gateway.domain.errors import (
     WorkerFailure,
 )
 from gateway.domain.failpoints import async_failpoint
-from gateway.domain.job import Job, JobFailure, SubmissionState, utc_now
+from gateway.domain.job import Job, JobFailure, PendingReason, SubmissionState, utc_now
 from gateway.domain.program import PreparedProgram, ProgramReader
 from gateway.domain.provider import Capability, Provider, ProviderSubmission
 from gateway.engine import transitions
@@ -66,6 +68,8 @@ class Dispatcher:
         self._wake = asyncio.Event()
         self._failures = 0
         """Hand-overs in a row that have to be tried again."""
+        self._trouble: PendingReason | None = None
+        """Why nothing can be handed over, if that is so. All that wait tell it."""
         self._not_before = 0.0
         """When the provider may be asked again, on the clock of the event loop."""
 
@@ -84,8 +88,8 @@ class Dispatcher:
             return job
         if not self._backlog and self._clock() >= self._not_before and self._bucket.take():
             return transitions.sent(job)
-        delay = self._bucket.delay(ahead=len(self._backlog))
-        return transitions.paced(job, utc_now() + timedelta(seconds=delay)) if delay else job
+        reason = self._reason(ahead=len(self._backlog))
+        return replace(job, pending_reason=reason) if reason is not None else job
 
     async def begin(self, job: Job, program: PreparedProgram) -> None:
         """Hand over a job before it is stored, to a provider that runs in the gateway itself.
@@ -201,6 +205,7 @@ class Dispatcher:
                     await self._doubts.adopt(job.id, found)
                     return None
                 self._unsure.discard(job.id)
+            await self._provider.ready()
             backend = await self._provider.backend(job.backend)
         except PermissionDenied as error:  # it is the account's key that is refused, and not the job
             raise Unavailable(error.message, reason=Reason.CREDENTIALS_REFUSED, metadata=error.metadata) from None
@@ -222,6 +227,9 @@ class Dispatcher:
         job = await self._store.change_job(job.id, partial(transitions.accepted, update=update))
         await async_failpoint("send.accepted")
         self._failures = 0
+        if self._trouble is not None:
+            self._trouble = None
+            await self._tell_waiting(job.id)
         self._tracker.track(update.provider_job_id, job.id)
         if job.status.is_final or job.cancel_requested:  # a caller cancelled it while it was on its way
             await self._cancel(update.provider_job_id)
@@ -255,10 +263,31 @@ class Dispatcher:
         pause = min(_RETRY_SECONDS * 2.0 ** min(self._failures - 1, 10), self._longest_retry)
         seconds = error.retry_after or (_RETRY_SECONDS if self._volatile else jittered(pause))
         self._pause(seconds)
-        retry_at = utc_now() + timedelta(seconds=seconds)
-        return await self._store.change_job(
-            job.id, partial(transitions.waits, kind=kind, message=error.message, retry_at=retry_at)
-        )
+        now = utc_now()
+        before = self._trouble
+        self._trouble = PendingReason(kind, error.message, now, now + timedelta(seconds=seconds))
+        waiting = await self._store.change_job(job.id, partial(transitions.waits, reason=self._trouble))
+        if before is None or before.kind is not kind:
+            await self._tell_waiting(job.id)
+        return waiting
+
+    async def _tell_waiting(self, but: str) -> None:
+        """Let the jobs that wait, all but one, say why. That it is still so is not said again."""
+
+        async def tell(job_id: str, reason: PendingReason) -> None:
+            with suppress(NotFound):  # deleted
+                await self._store.change_job(job_id, partial(transitions.held_up, reason=reason))
+
+        waiting = (job_id for job_id in self._backlog if job_id != but)
+        reasons = [(job_id, self._reason(ahead)) for ahead, job_id in enumerate(waiting)]
+        await asyncio.gather(*(tell(job_id, reason) for job_id, reason in reasons if reason is not None))
+
+    def _reason(self, ahead: int) -> PendingReason | None:
+        """Return what holds up a job that has so many before it; None if it is about to be handed over."""
+        if self._trouble is not None:
+            return self._trouble
+        delay = self._bucket.delay(ahead=ahead)
+        return transitions.pace(self._provider.account, utc_now(), delay) if delay else None
 
     def _pause(self, seconds: float) -> None:
         self._not_before = self._clock() + seconds

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import replace
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from gateway.domain.errors import (
     Aborted,
@@ -177,10 +177,20 @@ def about_to_be_sent(job: Job) -> Change | None:
     return Change(replace(sent(job), updated_at=utc_now()), EventType.STATUS_CHANGED)
 
 
-def paced(job: Job, retry_at: datetime) -> Job:
-    """Return a new job that waits because its account may not send more jobs for now."""
-    message = f"The account {job.account!r} may send only so many jobs per minute; this one waits for its turn."
-    return replace(job, pending_reason=PendingReason(PendingKind.PACED, message, job.created_at, retry_at))
+def pace(account: str, since: datetime, seconds: float) -> PendingReason:
+    """Return why a job waits whose account may not send more jobs for some seconds."""
+    message = f"The account {account!r} may send only so many jobs per minute; this one waits for its turn."
+    return PendingReason(PendingKind.PACED, message, since, since + timedelta(seconds=seconds))
+
+
+def held_up(job: Job, reason: PendingReason) -> Change | None:
+    """Note what holds up a job that waits behind others for its hand-over. Saying the same again is no change."""
+    known = job.pending_reason
+    is_told = known is not None and known.kind is reason.kind
+    if job.status.is_final or is_told or job.cancel_requested or job.submission.state is not SubmissionState.PENDING:
+        return None
+    waiting = replace(job, pending_reason=reason, updated_at=utc_now())
+    return Change(waiting, EventType.STATUS_CHANGED, reason.message)
 
 
 def in_doubt(job: Job, message: str, retry_at: datetime) -> Change | None:
@@ -288,19 +298,19 @@ def refused(job: Job, failure: JobFailure) -> Change | None:
     return Change(job, EventType.STATUS_CHANGED, failure.message)
 
 
-def waits(job: Job, kind: PendingKind, message: str, retry_at: datetime | None) -> Change | None:
+def waits(job: Job, reason: PendingReason) -> Change | None:
     """Note why the job is not handed over yet. Saying the same again is no change.
 
     A job that is to be cancelled waits no longer: it is cancelled.
     """
     known = job.pending_reason
-    is_told = known is not None and (known.kind, known.message) == (kind, message)
+    is_told = known is not None and known.kind is reason.kind
     if job.status.is_final or (is_told and job.submission.state is SubmissionState.PENDING):
         return None
     now = utc_now()
     if job.cancel_requested:
         return _cancelled_before(job, now)
-    since = known.since if known is not None and known.kind is kind else now
+    since = known.since if known is not None and known.kind is reason.kind else now
     waiting = with_status(
         job,
         JobStatus.INITIALIZING,
@@ -308,9 +318,9 @@ def waits(job: Job, kind: PendingKind, message: str, retry_at: datetime | None) 
         provider_job_id="",
         provider_status="",
         submission=replace(job.submission, state=SubmissionState.PENDING),
-        pending_reason=PendingReason(kind, message, since, retry_at),
+        pending_reason=replace(reason, since=since),
     )
-    return Change(waiting, EventType.STATUS_CHANGED, message)
+    return Change(waiting, EventType.STATUS_CHANGED, reason.message)
 
 
 def account_missing(job: Job, message: str) -> Change | None:

@@ -81,6 +81,8 @@ class ScriptedProvider:
 
     def check_options(self, backend: Backend, options: RunOptions) -> None: ...
 
+    async def ready(self) -> None: ...
+
     async def submit(self, submission: ProviderSubmission) -> ProviderUpdate:
         if self.refusals:
             raise self.refusals.pop(0)

@@ -47,6 +47,11 @@ class Breaker:
         """Whether the provider counts as down."""
         return self._tries > 0
 
+    @property
+    def is_suspect(self) -> bool:
+        """Whether the last call found the provider down, so that the next one may, too."""
+        return self._failures > 0
+
     @contextmanager
     def call(self) -> Iterator[None]:
         """Watch over a call, which says by its error how the provider is.

@@ -76,6 +76,11 @@ class IbmClient:
 
     # --- Jobs ---------------------------------------------------------------------------------------------------------------
 
+    async def ready(self) -> None:
+        """Make a harmless call if the last one found the provider down: a new job must not be the try, or it would be in doubt."""
+        if self._breaker.is_suspect:
+            await self.devices()
+
     async def submit(self, body: bytes, backend: str) -> wire.SubmittedJob:
         """Submit a job, once.
 
@@ -87,6 +92,7 @@ class IbmClient:
             SubmissionInDoubt: The job was sent, and may have been taken.
             GatewayError: It was certainly not taken.
         """
+        await self.ready()
         call = Call("POST", "/jobs", body=body)
         reply = await self._with_token(lambda token: self._transport.submit(call, backend, token))
         try:

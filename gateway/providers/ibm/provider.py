@@ -170,6 +170,14 @@ class IbmProvider:
 
     # --- Jobs ---------------------------------------------------------------------------------------------------------------
 
+    async def ready(self) -> None:
+        """Ask whether the provider is back, if it was found down.
+
+        Raises:
+            Unavailable: It is down.
+        """
+        await self._client.ready()
+
     async def submit(self, submission: ProviderSubmission) -> ProviderUpdate:
         """Send a job, once.
 

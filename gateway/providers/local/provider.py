@@ -180,6 +180,9 @@ class LocalProvider:
         """
         check_options(backend, options)
 
+    async def ready(self) -> None:
+        """Do nothing: it is always there."""
+
     async def submit(self, submission: ProviderSubmission) -> ProviderUpdate:
         """Let a job wait for its turn. Submitting a marker again returns what its job is doing.
 

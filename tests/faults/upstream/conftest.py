@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -12,7 +11,7 @@ import pytest
 
 from tests.emulators.ibm_quantum.process import EmulatorProcess
 from tests.emulators.ibm_quantum.remote import EmulatorControl
-from tests.faults.upstream.lab import FAST
+from tests.faults.upstream.torture import lab_settings
 from tests.support.gateway_process import GatewayProcess
 
 NewGateway = Callable[..., GatewayProcess]
@@ -44,20 +43,8 @@ def seed() -> int:
 @pytest.fixture
 def new_lab_gateway(emulator: EmulatorProcess, tmp_path: Path, new_gateway: NewGateway) -> NewGateway:
     """Makes gateways, not yet started, whose account `alpha` is at the emulator; its settings can be changed by name."""
-    key = tmp_path / "alpha.key"
-    key.write_text(emulator.api_key("alpha"))
 
     def make(**changes: Any) -> GatewayProcess:
-        account = {
-            "provider": "ibm",
-            "crn": emulator.crn("alpha"),
-            "key_file": str(key),
-            "api_url": f"{emulator.url}/api/v1",
-            "iam_url": emulator.url,
-            "use_environment": False,
-            **FAST,
-            **changes,
-        }
-        return new_gateway({"ACCOUNTS": json.dumps({"alpha": account}), "SERVER__HEARTBEAT_INTERVAL": "1"})
+        return new_gateway(lab_settings(emulator, tmp_path, **changes))
 
     return make

@@ -1,0 +1,161 @@
+"""The provider is away for long, forgets what it had, or gives it out only once."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from qgateway.v1 import job_pb2, job_service_pb2
+
+from tests.emulators.ibm_quantum.remote import EmulatorControl
+from tests.faults.upstream.lab import check_all_done, finish, submit, wait_for_kind
+from tests.support.gateway_process import GatewayProcess
+from tests.support.waiting import wait_until
+from tests.support.wire import connected
+
+SCALE = 60
+"""A second of these tests stands for a minute: the account's intervals are a sixtieth of the defaults, and so is the outage."""
+OUTAGE_SECONDS = 300 / SCALE
+SCALED = {
+    "shortest_poll": 0.05,
+    "longest_poll": 60 / SCALE,
+    "settle_seconds": 120 / SCALE,
+    "read_timeout": 30 / SCALE,
+    "submit_timeout": 120 / SCALE,
+}
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [{"action": "respond", "status": 503}, {"action": "drop"}, {"action": "hang"}],
+    ids=lambda fault: fault["action"],
+)
+def test_a_five_minute_outage_costs_few_calls_and_no_job(
+    new_lab_gateway: Callable[..., GatewayProcess], control: EmulatorControl, fault: dict[str, Any]
+) -> None:
+    control.settings(manual=True)
+    with connected(new_lab_gateway(**SCALED).start()) as wire:
+        queued = [submit(wire).name for _ in range(8)]
+        control.fault("POST /jobs", "drop", when="after")
+        control.fault("*", **fault, times=None)
+        began = time.monotonic()
+        # Until the outage is found out, jobs may be sent into it: what became of them is then in doubt.
+        doubtful = [submit(wire).name]
+        while (job := submit(wire)).submission.state != job_pb2.Submission.STATE_PENDING:
+            doubtful.append(job.name)
+        # From then on they are kept, and it is certain that they were not sent.
+        new = [job, *(submit(wire) for _ in range(7))]
+        assert {job.submission.state for job in new} == {job_pb2.Submission.STATE_PENDING}
+        waiting = [job.name for job in new]
+        wait_for_kind(wire, [*queued, *waiting], "PROVIDER_UNREACHABLE", str(fault))
+        wait_for_kind(wire, doubtful, "SUBMISSION_UNKNOWN", str(fault))
+        control.clear_calls()  # until here the outage was being found out
+        wait_until(lambda: time.monotonic() - began > OUTAGE_SECONDS)
+        calls = control.counts()
+        # One try a `longest_poll` at the most frequent in the end, whatever waits.
+        assert 1 <= sum(calls.values()) <= 12, calls
+        told = {name: len(events(wire, name)) for name in (*queued, *waiting, *doubtful)}
+        assert max(told.values()) <= 8, f"the same was told again and again: {told}"
+        control.clear_faults()
+        wait_for_kind(wire, [*queued, *waiting, *doubtful], "PROVIDER_QUEUE", f"{fault} over")
+        for job in control.jobs():
+            control.advance(job["id"], "Completed")
+        check_all_done(wire, control, [wire.get(name) for name in (*queued, *waiting, *doubtful)], f"{fault} over")
+
+
+def test_a_gateway_that_starts_in_an_outage_takes_its_jobs_up_all_the_same(
+    new_lab_gateway: Callable[..., GatewayProcess], control: EmulatorControl
+) -> None:
+    control.settings(manual=True)
+    gateway = new_lab_gateway(**SCALED).start()
+    with connected(gateway) as wire:
+        queued = submit(wire)
+        control.fault("POST /jobs", "drop", when="after")
+        control.fault("*", "drop", times=None)
+        doubtful = submit(wire)
+    gateway.kill()
+    gateway.start()
+    with connected(gateway) as wire:
+        wait_for_kind(wire, [queued.name], "PROVIDER_UNREACHABLE", "started in an outage")
+        wait_for_kind(wire, [doubtful.name], "SUBMISSION_UNKNOWN", "started in an outage")
+        control.clear_faults()
+        wait_for_kind(wire, [queued.name, doubtful.name], "PROVIDER_QUEUE", "outage over")
+        for job in control.jobs():
+            control.advance(job["id"], "Completed")
+        check_all_done(wire, control, [queued, doubtful], "outage over")
+
+
+def test_trouble_with_one_job_does_not_hold_up_the_others(
+    new_lab_gateway: Callable[..., GatewayProcess], control: EmulatorControl
+) -> None:
+    control.settings(manual=True)
+    with connected(new_lab_gateway().start()) as wire:
+        jobs = [submit(wire) for _ in range(4)]
+        broken = jobs[0]
+        control.fault(f"GET /api/v1/jobs/{broken.provider_job_id}", "respond", status=500, times=None)
+        for job in jobs:
+            control.advance(job.provider_job_id, "Completed")
+        for job in jobs[1:]:
+            assert finish(wire, job.name, "one broken").status == job_pb2.JOB_STATUS_DONE
+        wait_for_kind(wire, [broken.name], "PROVIDER_UNREACHABLE", "one broken")
+        assert submit(wire).submission.state == job_pb2.Submission.STATE_ACCEPTED
+        control.clear_faults()
+        assert finish(wire, broken.name, "mended").status == job_pb2.JOB_STATUS_DONE
+
+
+def test_a_result_that_can_be_read_once_is_read_once(
+    new_lab_gateway: Callable[..., GatewayProcess], control: EmulatorControl
+) -> None:
+    control.settings(results_once=True)
+    gateway = new_lab_gateway().start()
+    with connected(gateway) as wire:
+        jobs = [submit(wire) for _ in range(5)]
+        check_all_done(wire, control, jobs, "results once")
+        assert {job["results_reads"] for job in control.jobs()} == {1}
+    gateway.kill()
+    gateway.start()
+    with connected(gateway) as wire:
+        check_all_done(wire, control, jobs, "results once, after a restart")
+    assert {job["results_reads"] for job in control.jobs()} == {1}
+
+
+def test_a_result_that_was_lost_on_its_only_way_is_told_as_lost(
+    new_lab_gateway: Callable[..., GatewayProcess], control: EmulatorControl
+) -> None:
+    control.settings(results_once=True)
+    control.fault("GET /jobs/{job_id}/results", "cut", body_bytes=10)
+    with connected(new_lab_gateway().start()) as wire:
+        job = finish(wire, submit(wire).name, "results once, and cut")
+    assert (job.status, job.failure.reason) == (job_pb2.JOB_STATUS_ERROR, "RESULT_ABSENT")
+    assert len(control.jobs()) == 1
+
+
+@pytest.mark.parametrize("state", ["Queued", "Running", "Completed"])
+def test_a_job_that_the_provider_forgot_fails_and_is_not_sent_again(
+    new_lab_gateway: Callable[..., GatewayProcess], control: EmulatorControl, state: str
+) -> None:
+    control.settings(manual=True)
+    control.fault("GET /jobs/{job_id}/results", "respond", status=503, times=None)
+    with connected(new_lab_gateway().start()) as wire:
+        job, other = submit(wire), submit(wire)
+        if state != "Queued":
+            control.advance(job.provider_job_id, state)
+        if state == "Running":
+            wire.reach(job.name, job_pb2.JOB_STATUS_RUNNING)
+        if state == "Completed":
+            wait_for_kind(wire, [job.name], "FETCHING_RESULT", state)
+        control.forget(job.provider_job_id)
+        failed = finish(wire, job.name, f"forgotten while {state}")
+        assert failed.status == job_pb2.JOB_STATUS_ERROR
+        assert failed.failure.reason in {"PROVIDER_ERROR", "RESULT_ABSENT"}
+        control.clear_faults()
+        control.advance(other.provider_job_id, "Completed")
+        assert finish(wire, other.name, "the other").status == job_pb2.JOB_STATUS_DONE
+    assert len(control.jobs()) == 2
+
+
+def events(wire: Any, name: str) -> list[job_pb2.JobEvent]:
+    request = job_service_pb2.ListJobEventsRequest(name=name, page_size=100)
+    return list(wire.jobs.ListJobEvents(request, metadata=wire.metadata, timeout=20).events)
