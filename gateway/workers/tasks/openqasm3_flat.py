@@ -55,8 +55,8 @@ class _Importer(ConvertVisitor):
         """Whether any value is symbolic."""
         self._targets: dict[str, list[tuple[Qubit, ...]]] = {}
         """The qubits of each gate that a call makes, by its operands."""
-        self._repeatable: dict[str, list[CircuitInstruction]] = {}
-        """What a statement appended, where doing it again needs nothing new."""
+        self._repeatable: dict[str, CircuitInstruction] = {}
+        """What a statement appended, where the same can be appended again."""
 
     def visit_Program(self, node: ast.Program, context: State) -> State:  # noqa: N802 - the name that is looked for
         """Convert the text. The empty program that stands for it says nothing."""
@@ -71,17 +71,20 @@ class _Importer(ConvertVisitor):
 
     def _understand(self, text: str, context: State) -> bool:
         """Convert a statement without the reference parser, if it is of a kind that is understood."""
-        if (instructions := self._repeatable.get(text)) is not None:
+        if (instruction := self._repeatable.get(text)) is not None:
             self._catch_up(context)
-            for instruction in instructions:
-                context.circuit._append(instruction)  # noqa: SLF001 - see _call
+            context.circuit._append(instruction)  # noqa: SLF001 - as _append_gate did before
             return True
         if text.endswith("}"):
             return self._convert(syntax.definition(text.strip()), context)
         if not text.endswith(";"):
             return False
         statement = text[:-1].strip()
-        return self._call(statement, text, context) or self._convert(syntax.statement(statement), context)
+        if (appended := self._call(statement, context)) is None:
+            return self._convert(syntax.statement(statement), context)
+        if "(" not in statement and len(appended) == 1 and not appended[0].operation.mutable:
+            self._repeatable[text] = appended[0]
+        return True
 
     def _catch_up(self, context: State) -> None:
         """Convert the statements that wait for the reference parser."""
@@ -100,45 +103,32 @@ class _Importer(ConvertVisitor):
         self.visit(node, context)
         return True
 
-    def _call(self, statement: str, text: str, context: State) -> bool:
+    def _call(self, statement: str, context: State) -> list[CircuitInstruction] | None:
         """Append what a statement calls, if it is the call of a gate without modifiers.
 
-        Args:
-            statement: The statement.
-            text: The same, with all that is around it.
-            context: What is known so far.
+        Returns:
+            What was appended, if it has no symbols in it; None if the statement is not such a call.
         """
         parts = syntax.call_parts(statement)
         if parts is None:
-            return False
+            return None
         name, arguments, operands = parts
-        values = [
-            number if (number := syntax.number(text)) is not None else self._values.get(text) for text in arguments
-        ]
+        values = [value if (value := syntax.number(part)) is not None else self._values.get(part) for part in arguments]
         if name not in self._gates or operands not in self._targets or any(value is None for value in values):
             if not self._learn(name, arguments, operands, context):
-                return False
+                return None
             values = [self._values[argument] for argument in arguments]
         self._catch_up(context)
         make, n_arguments = self._gates[name]
         if len(values) != n_arguments:
             raise NotFlat
-        gate = make(*values)
-        instructions = []
-        for index, qubits in enumerate(self._targets[operands]):
-            own = gate.copy() if index > 0 else gate
-            if self._symbolic and values:
+        gate, targets = make(*values), self._targets[operands]
+        gates = [gate, *(gate.copy() for _ in targets[1:])]
+        if values and self._symbolic:
+            for own, qubits in zip(gates, targets, strict=False):
                 context.circuit.append(own, qubits, [])
-                continue
-            # What `append` does with qubits of the circuit that differ from each other, without a second look at each.
-            if len(qubits) != gate.num_qubits:
-                raise NotFlat
-            instruction = CircuitInstruction(own, (), ()).replace(qubits=qubits, clbits=())
-            context.circuit._append(instruction)  # noqa: SLF001
-            instructions.append(instruction)
-        if not gate.mutable:
-            self._repeatable[text] = instructions
-        return True
+            return []
+        return [_append_gate(context.circuit, own, qubits) for own, qubits in zip(gates, targets, strict=False)]
 
     def _learn(self, name: str, arguments: list[str], operands: str, context: State) -> bool:
         """Find out what the parts of a call mean. Once known they stay so: a program gives each name once."""
@@ -184,3 +174,12 @@ def _gate_of(name: str, context: State) -> tuple[Callable[..., Gate], int]:
         raise NotFlat
     arguments = symbol.type.n_classical
     return symbol.data, arguments if isinstance(arguments, int) else len(arguments)
+
+
+def _append_gate(circuit: QuantumCircuit, gate: Gate, qubits: tuple[Qubit, ...]) -> CircuitInstruction:
+    """Do what `append` does with qubits of the circuit that differ from each other, without a second look at each."""
+    if len(qubits) != gate.num_qubits:
+        raise NotFlat
+    instruction = CircuitInstruction(gate, (), ()).replace(qubits=qubits, clbits=())
+    circuit._append(instruction)  # noqa: SLF001 - for callers that have checked what is to be checked
+    return instruction
