@@ -281,6 +281,27 @@ class Provider(Protocol):
     async def set_tags(self, provider_job_id: str, tags: tuple[str, ...]) -> None:
         """Replace the tags of a job upstream, where the provider has tags."""
 
+    async def job(self, provider_job_id: str) -> ProviderJob:
+        """Return a job, whoever submitted it.
+
+        Raises:
+            NotFound: There is no such job.
+        """
+
+    async def fetch_program(self, provider_job_id: str) -> bytes:
+        """Return the program of a job, whoever submitted it, as a serialised `qgateway.v1.Program`.
+
+        Raises:
+            NotFound: There is no such job, or its program is not given out.
+        """
+
+    async def claim(self, provider_job_id: str, marker: str) -> None:
+        """Mark a job that somebody else submitted as if the gateway had, where the provider has a way to do that.
+
+        Raises:
+            NotFound: There is no such job.
+        """
+
     async def open_session(self, backend: str, mode: SchedulingMode, max_seconds: int | None = None) -> ProviderSession:
         """Open a session. Only with SESSIONS, as all that follows.
 

@@ -9,6 +9,7 @@ from types import MappingProxyType
 from gateway.domain.program import ProgramReader
 from gateway.domain.provider import Capability
 from gateway.engine.accounts import Accounts
+from gateway.engine.adoptions import Adoptions
 from gateway.engine.audit import AuditTrail
 from gateway.engine.dispatcher import Dispatcher
 from gateway.engine.housekeeping import keep_house
@@ -81,6 +82,7 @@ class Engine:
         self.jobs = Jobs(
             accounts, store, self._hub, trackers=self._trackers, places=self._places, recent_results=recent_results
         )
+        self.adoptions = Adoptions(accounts, store, self._trackers)
         self.sessions = Sessions(accounts, store)
         self.uploads = Uploads(store, upload_limits)
         self.submissions = Submissions(
@@ -115,6 +117,7 @@ class Engine:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self.trail.close()
         await self.submissions.close()
+        await self.adoptions.close()
         for dispatcher in self._dispatchers.values():
             await dispatcher.close()
         for places in self._places.values():

@@ -62,17 +62,6 @@ class Jobs:
             raise NotFound.job(job_id)
         return job
 
-    async def get_by_provider_id(self, caller: Caller, account: str, provider_job_id: str) -> Job:
-        """Return the job that bears a provider's id.
-
-        Raises:
-            NotFound: There is none, or it is another tenant's.
-        """
-        job = await self._store.get_job_by_provider_id(account, provider_job_id)
-        if job is None or job.tenant != caller.tenant:
-            raise NotFound.job(provider_job_id)
-        return job
-
     async def list(self, where: JobFilter, *, limit: int, cursor: int | None, oldest_first: bool, skip: int) -> JobPage:
         """Return a page of jobs. `where` names the tenant."""
         return await self._store.list_jobs(

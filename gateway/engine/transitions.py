@@ -77,6 +77,14 @@ def presumed_accepted(job: Job) -> Job:
     )
 
 
+def adopted(job: Job, update: ProviderUpdate) -> Job:
+    """Return a job that its provider has, as it is before anything is known of its end."""
+    last = JobStatus.QUEUED if update.status.is_final else update.status
+    if last is JobStatus.INITIALIZING:
+        return job
+    return _pending(job, replace(update, status=last))
+
+
 def accepted(job: Job, update: ProviderUpdate) -> Change | None:
     """Note that the provider has the job, with the status that it gave."""
     if job.status.is_final:

@@ -40,7 +40,7 @@ class JobService(Transfers):
         """Read one job, by the gateway's id or the provider's."""
         if request.name.startswith("accounts/"):
             account, provider_job_id = requests.account_and_id("name", request.name, "providerJobs")
-            job = await self._engine.jobs.get_by_provider_id(current_caller(), account, provider_job_id)
+            job = await self._engine.adoptions.get(current_caller(), account, provider_job_id)
         else:
             job = await self._engine.jobs.get(current_caller(), _job_id(request.name))
         return messages.get_job_response(job, await self._engine.jobs.queue_place(job))

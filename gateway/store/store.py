@@ -17,7 +17,7 @@ from gateway.domain.query import JobFilter, JobPage
 from gateway.domain.record import JobRecord
 from gateway.domain.session import Session, SessionPage
 from gateway.store.audit import AuditQuery, AuditRecord
-from gateway.store.codec import encode_blob
+from gateway.store.codec import Blob, encode_blob
 from gateway.store.database import Database
 from gateway.store.files import PayloadFiles
 from gateway.store.lane import Lane
@@ -129,11 +129,18 @@ class Store:
             Internal: The program does not match `job.program`, or the id is taken.
         """
         kept = await self.payloads.keep(program)
-        small = isinstance(kept, KeptFile) or len(kept) <= _INLINE_BYTES
-        blob = encode_blob(kept) if small else await asyncio.to_thread(encode_blob, kept)
-        if (blob.sha256, blob.size) != (job.program.sha256, job.program.size_bytes):
-            raise Internal(f"The program of job {job.id!r} does not match its summary.")
+        blob = await _program_blob(job, kept)
         return await self._writer.run(lambda writes: writes.create_job(job, blob, audit))
+
+    async def adopt_job(self, job: Job, program: Payload, audit: AuditEntry) -> Job:
+        """Store a job that its provider has and the gateway did not send, as in `create_job`.
+
+        Returns:
+            The job with its revision. If there is one with the provider's id in that account, that job, and nothing is written.
+        """
+        kept = await self.payloads.keep(program)
+        blob = await _program_blob(job, kept)
+        return await self._writer.run(lambda writes: writes.adopt_job(job, blob, audit))
 
     async def change_job(
         self, job_id: str, change: Callable[[Job], Change | None], audit: AuditEntry | None = None
@@ -376,3 +383,12 @@ class Store:
                 asyncio.get_running_loop().call_exception_handler(
                     {"message": "A listener of the store failed.", "exception": error, "listener": listener}
                 )
+
+
+async def _program_blob(job: Job, program: KeptPayload) -> Blob:
+    """Return the program of a new job as it is stored."""
+    small = isinstance(program, KeptFile) or len(program) <= _INLINE_BYTES
+    blob = encode_blob(program) if small else await asyncio.to_thread(encode_blob, program)
+    if (blob.sha256, blob.size) != (job.program.sha256, job.program.size_bytes):
+        raise Internal(f"The program of job {job.id!r} does not match its summary.")
+    return blob

@@ -21,6 +21,7 @@ from gateway.store.database import driver_connection
 from gateway.store.records import EncodedRecord, RecordWrites
 from gateway.store.schema import (
     events,
+    has_provider_job_id,
     has_request_id,
     insert_sql,
     job_tags,
@@ -38,6 +39,13 @@ _FIND_JOB = sql(select(jobs.c.seq, jobs.c.document).where(jobs.c.id == bindparam
 _FIND_REQUEST = sql(
     select(jobs.c.document).where(
         jobs.c.tenant == bindparam("tenant"), jobs.c.request_id == bindparam("request_id"), has_request_id
+    )
+)
+_FIND_PROVIDER_JOB = sql(
+    select(jobs.c.document).where(
+        jobs.c.account == bindparam("account"),
+        jobs.c.provider_job_id == bindparam("provider_job_id"),
+        has_provider_job_id,
     )
 )
 _FIND_PROGRAM = sql(select(programs.c.size).where(programs.c.sha256 == bindparam("sha256")))
@@ -121,6 +129,13 @@ class Writes:
         self._add_tags(seq, job)
         self.audit.append(entry)
         return job
+
+    def adopt_job(self, job: Job, program: Blob, entry: AuditEntry) -> Job:
+        """See `Store.adopt_job`."""
+        known = self._execute(
+            _FIND_PROVIDER_JOB, {"account": job.account, "provider_job_id": job.provider_job_id}
+        ).fetchone()
+        return decode_job(known[0]) if known else self.create_job(job, program, entry)
 
     def change_job(self, job_id: str, change: Callable[[Job], Change | None], entry: AuditEntry | None) -> Job:
         """See `Store.change_job`."""

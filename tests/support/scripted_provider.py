@@ -14,6 +14,7 @@ from gateway.domain.provider import (
     AccountHealth,
     Capability,
     Health,
+    ProviderJob,
     ProviderMetrics,
     ProviderSession,
     ProviderSubmission,
@@ -39,6 +40,9 @@ class ScriptedProvider:
         self.results: dict[str, bytes] = {}
         """What jobs result in; by default a text that says whose it is."""
         self.tags: dict[str, tuple[str, ...]] = {}
+        self.foreign: dict[str, ProviderJob] = {}
+        """Jobs that did not come through the gateway."""
+        self.claimed: dict[str, str] = {}
         self.sessions: dict[str, ProviderSession] = {}
         self.session_errors: list[GatewayError] = []
         """Errors that the next calls about a session raise, one each."""
@@ -93,7 +97,7 @@ class ScriptedProvider:
         return tuple(submission.marker for submission in self.submitted if submission.marker == marker)
 
     async def poll(self, provider_job_ids: tuple[str, ...]) -> tuple[ProviderUpdate, ...]:
-        return ()
+        return tuple(self.foreign[known].update for known in provider_job_ids if known in self.foreign)
 
     async def updates(self) -> AsyncIterator[ProviderUpdate]:
         while True:
@@ -121,6 +125,18 @@ class ScriptedProvider:
 
     async def set_tags(self, provider_job_id: str, tags: tuple[str, ...]) -> None:
         self.tags[provider_job_id] = tags
+
+    async def job(self, provider_job_id: str) -> ProviderJob:
+        await asyncio.sleep(0)
+        if provider_job_id not in self.foreign:
+            raise NotFound.job(provider_job_id)
+        return self.foreign[provider_job_id]
+
+    async def fetch_program(self, provider_job_id: str) -> bytes:
+        return f"program of {provider_job_id}".encode()
+
+    async def claim(self, provider_job_id: str, marker: str) -> None:
+        self.claimed[provider_job_id] = marker
 
     async def open_session(self, backend: str, mode: SchedulingMode, max_seconds: int | None = None) -> ProviderSession:
         name = f"session-{len(self.sessions) + 1}"

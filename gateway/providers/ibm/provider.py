@@ -346,6 +346,20 @@ class IbmProvider:
         """
         return states.job_of(await self._client.job(provider_job_id), self._settings.common_tag)
 
+    async def claim(self, provider_job_id: str, marker: str) -> None:
+        """Give a job the tags of the gateway's own. One that bears another marker keeps that.
+
+        Raises:
+            NotFound: There is no such job.
+        """
+        common = self._settings.common_tag
+        before = (await self._client.job(provider_job_id)).tags
+        missing = [] if marker_of(before) else [marker_tag(marker)]
+        if common not in before:
+            missing.append(common)
+        if missing:
+            await self._client.set_tags(provider_job_id, [*before, *missing])
+
     async def list_jobs(self, query: ProviderJobQuery) -> tuple[ProviderJob, ...]:
         """Return a page of the account's jobs, whoever submitted them, newest first."""
         page = await self._client.jobs(listing(query))

@@ -20,6 +20,7 @@ from gateway.domain.provider import (
     AccountHealth,
     Capability,
     Health,
+    ProviderJob,
     ProviderMetrics,
     ProviderSession,
     ProviderSubmission,
@@ -280,6 +281,25 @@ class LocalProvider:
 
     async def set_tags(self, provider_job_id: str, tags: tuple[str, ...]) -> None:
         """Do nothing: nobody sees the jobs of this provider but the gateway, which keeps the tags."""
+
+    async def job(self, provider_job_id: str) -> ProviderJob:
+        """Refuse: there are no jobs but the gateway's own.
+
+        Raises:
+            NotFound: Always.
+        """
+        raise NotFound.job(provider_job_id)
+
+    async def fetch_program(self, provider_job_id: str) -> bytes:
+        """Refuse: the gateway keeps the programs.
+
+        Raises:
+            NotFound: Always.
+        """
+        raise NotFound.job(provider_job_id)
+
+    async def claim(self, provider_job_id: str, marker: str) -> None:
+        """Do nothing: all jobs are the gateway's own."""
 
     async def open_session(self, backend: str, mode: SchedulingMode, max_seconds: int | None = None) -> ProviderSession:
         """Open a session: a group of jobs. It lives in memory, as they do."""

@@ -201,7 +201,7 @@ async def test_another_tenants_job_is_not_found_by_anything(engine: Engine) -> N
     jobs = engine.jobs
     for attempt in (
         jobs.get(MALLORY, job.id),
-        jobs.get_by_provider_id(MALLORY, "scripted", job.id),
+        engine.adoptions.get(MALLORY, "scripted", job.id),
         jobs.update(MALLORY, job.id, display_name="mine", tags=None, etag=""),
         jobs.cancel(MALLORY, job.id),
         jobs.delete(MALLORY, job.id),

@@ -11,6 +11,7 @@ from typing import Any, Self
 
 from qgateway import _requests, _translate
 from qgateway._connection import Connection
+from qgateway._errors import GatewayCallError
 from qgateway._pages import pages
 from qgateway._provider_record import ProviderRecord, warn_of_unreachable
 from qgateway._status import StatusLike
@@ -18,7 +19,7 @@ from qgateway._translate import translated
 from qgateway._watch_state import ManyJobs, WatchState
 from qgateway.backend import GatewayBackend
 from qgateway.configuration import choose_least_busy, matches, retired
-from qgateway.exceptions import IBMBackendNotFoundError
+from qgateway.exceptions import IBMApiError, IBMBackendNotFoundError
 from qgateway.job import GatewayCircuitJob
 from qgateway.job_watch import JobWatch
 from qgateway.v1 import account_service_pb2, backend_pb2, backend_service_pb2, job_pb2, job_service_pb2
@@ -241,17 +242,43 @@ class GatewayProvider(ProviderRecord[Connection]):
         """Return the handle of a job.
 
         Args:
-            job_id: Its id; or its resource name; or `accounts/{account}/providerJobs/{id}` for a provider's own id.
+            job_id: Its id; or its resource name; or the provider's own id, also as `accounts/{account}/providerJobs/{id}`. A job
+                that did not come through the gateway is adopted by that, if the caller is an operator.
 
         Raises:
             IBMJobNotFoundError: There is no such job, or none that the caller may see.
             IBMNotAuthorizedError: There is no valid API key.
             IBMBackendApiError: The gateway did not answer.
         """
-        request = job_service_pb2.GetJobRequest(name=_requests.job_name(job_id))
         with translated(_translate.job_lookup(job_id)):
-            reply = self.connection.call(self.connection.jobs.GetJob, request, job_id=job_id)
-        return GatewayCircuitJob(self, reply.job)
+            try:
+                record = self._get_job(_requests.job_name(job_id), job_id)
+            except GatewayCallError as error:
+                if error.code != "NOT_FOUND" or "/" in job_id:
+                    raise
+                found = self._find_provider_job(job_id)
+                if found is None:
+                    raise
+                record = found
+        return GatewayCircuitJob(self, record)
+
+    def _get_job(self, name: str, job_id: str) -> job_pb2.Job:
+        request = job_service_pb2.GetJobRequest(name=name)
+        return self.connection.call(self.connection.jobs.GetJob, request, job_id=job_id).job
+
+    def _find_provider_job(self, job_id: str) -> job_pb2.Job | None:
+        """Return the job that a provider knows under an id, or None; looked for in the account of `instance`, else in all."""
+        try:
+            accounts = [self._instance] if self._instance else self.instances()
+        except IBMApiError:  # then it is as unknown as it was
+            return None
+        for account in accounts:
+            try:
+                return self._get_job(f"accounts/{account}/providerJobs/{job_id}", job_id)
+            except GatewayCallError as error:
+                if error.code != "NOT_FOUND":
+                    raise
+        return None
 
     def backend_of(self, record: job_pb2.Job) -> GatewayBackend:
         """Return the backend of a job.

@@ -12,6 +12,7 @@ from typing import Any, Self
 from qgateway import _requests, _translate
 from qgateway._aio_connection import AioConnection
 from qgateway._aio_pages import pages
+from qgateway._errors import GatewayCallError
 from qgateway._provider_record import ProviderRecord, warn_of_unreachable
 from qgateway._status import StatusLike
 from qgateway._translate import translated
@@ -20,7 +21,7 @@ from qgateway.aio.backend import GatewayBackend
 from qgateway.aio.job import GatewayCircuitJob
 from qgateway.aio.job_watch import JobWatch
 from qgateway.configuration import choose_least_busy, matches, retired
-from qgateway.exceptions import IBMBackendNotFoundError
+from qgateway.exceptions import IBMApiError, IBMBackendNotFoundError
 from qgateway.v1 import account_service_pb2, backend_pb2, backend_service_pb2, job_pb2, job_service_pb2
 
 
@@ -177,10 +178,35 @@ class GatewayProvider(ProviderRecord[AioConnection]):
             IBMNotAuthorizedError: There is no valid API key.
             IBMBackendApiError: The gateway did not answer.
         """
-        request = job_service_pb2.GetJobRequest(name=_requests.job_name(job_id))
         with translated(_translate.job_lookup(job_id)):
-            reply = await self.connection.call(self.connection.jobs.GetJob, request, job_id=job_id)
-        return GatewayCircuitJob(self, reply.job)
+            try:
+                record = await self._get_job(_requests.job_name(job_id), job_id)
+            except GatewayCallError as error:
+                if error.code != "NOT_FOUND" or "/" in job_id:
+                    raise
+                found = await self._find_provider_job(job_id)
+                if found is None:
+                    raise
+                record = found
+        return GatewayCircuitJob(self, record)
+
+    async def _get_job(self, name: str, job_id: str) -> job_pb2.Job:
+        request = job_service_pb2.GetJobRequest(name=name)
+        return (await self.connection.call(self.connection.jobs.GetJob, request, job_id=job_id)).job
+
+    async def _find_provider_job(self, job_id: str) -> job_pb2.Job | None:
+        """Return the job that a provider knows under an id, or None; looked for in the account of `instance`, else in all."""
+        try:
+            accounts = [self._instance] if self._instance else await self.instances()
+        except IBMApiError:  # then it is as unknown as it was
+            return None
+        for account in accounts:
+            try:
+                return await self._get_job(f"accounts/{account}/providerJobs/{job_id}", job_id)
+            except GatewayCallError as error:
+                if error.code != "NOT_FOUND":
+                    raise
+        return None
 
     async def backend_of(self, record: job_pb2.Job) -> GatewayBackend:
         """Return the backend of a job, or the stand-in for one that the gateway no longer has.
