@@ -51,6 +51,7 @@ FAILPOINTS: Mapping[str, str] = MappingProxyType(
         "result.before_fetch": "a job is done, and its result is still at the provider",
         "result.fetched": "a result was read, and is not stored yet",
         "result.stored": "a result is stored, and the provider's copy was not released",
+        "watch.tell": "a watcher is about to be told of a change that others may have heard of",
     }
 )
 """All places by name, and what is the case there."""

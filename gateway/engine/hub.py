@@ -14,6 +14,7 @@ from types import TracebackType
 from typing import Self
 
 from gateway.domain.errors import Reason, Unavailable
+from gateway.domain.failpoints import failpoint
 from gateway.domain.job import EventType, Job, JobEvent
 from gateway.domain.query import JobFilter
 from gateway.engine.recent_events import RecentEvents, Topic
@@ -202,6 +203,7 @@ class Watcher:
             event = await self._look()
             if event is not None:
                 await self._take_turn()
+                failpoint("watch.tell")
                 self.position = event.revision
                 return event
             if not await self._called(patience):

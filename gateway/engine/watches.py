@@ -71,9 +71,11 @@ class Watches:
         now = self._hub.last_revision
         job = await self._jobs.get(caller, job_id)
         if after is None:
+            # It may be newer than what was published: the store tells a reader of a commit before it tells the hub.
             yield _snapshot(job)
             after = job.revision
-        self._check_revision(after)
+        else:
+            self._check_revision(after)
         if job.revision <= after:
             if job.status.is_final:
                 return

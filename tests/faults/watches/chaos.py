@@ -117,6 +117,8 @@ class ServerChaos:
             "store.after_commit=kill": 3,
             "submit.stored=kill": 2,
             "cancel.stored=kill": 1,
+            "watch.tell=kill": 3,
+            "watch.tell=error": 1,
             "store.before_commit=error": 2,
             "store.after_commit=delay": 1,
             "stop": 2,
@@ -130,6 +132,8 @@ def _failpoints(way: str, rng: random.Random) -> str:
     match way:
         case "store.before_commit=kill" | "store.after_commit=kill":
             return f"{way}@{rng.randint(1, 300)}"
+        case "watch.tell=kill" | "watch.tell=error":
+            return f"{way}@{rng.randint(1, 3000)}"
         case "submit.stored=kill" | "cancel.stored=kill":
             return f"{way}@{rng.randint(1, 3)}"
         case "store.before_commit=error":

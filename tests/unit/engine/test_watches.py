@@ -1,8 +1,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from datetime import timedelta
+from functools import partial
 
 import pytest
 
@@ -13,6 +14,7 @@ from gateway.domain.query import JobFilter
 from gateway.engine import hub as hub_module
 from gateway.engine.audit import audit_entry
 from gateway.engine.recent_events import RecentEvents
+from gateway.engine.transitions import renamed
 from gateway.engine.watches import SignOfLife
 from tests.unit.engine.conftest import ALICE, MALLORY, Engine
 
@@ -103,6 +105,25 @@ async def test_a_token_from_the_future_is_refused(engine: Engine) -> None:
     with pytest.raises(InvalidArgument) as caught:
         await _all(engine.watches.watch(ALICE, job.id, 10**9, 30))
     assert caught.value.reason is Reason.INVALID_RESUME_TOKEN
+
+
+async def test_a_watch_may_begin_with_a_state_that_is_committed_and_not_yet_published(engine: Engine) -> None:
+    job = await engine.submit()
+    held: list[Sequence[JobEvent]] = []
+    engine._hub._jobs.clear()  # the state is read from the store
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(engine.store, "_listeners", [held.append])
+        early = await engine.store.change_job(job.id, partial(renamed, display_name="a", tags=None, expected_etag=""))
+        watch = engine.watches.watch(ALICE, job.id, None, 30)
+        begin = await anext(watch)
+    assert isinstance(begin, JobEvent)
+    assert (begin.type, begin.revision) == (EventType.SNAPSHOT, early.revision)
+    following = asyncio.ensure_future(_take(watch, 1))
+    await asyncio.sleep(0)
+    for events in held:
+        engine._hub.publish(events)
+    late = await engine.jobs.update(ALICE, job.id, display_name="b", tags=None, etag="")
+    assert [event.revision for event in await following] == [late.revision]
 
 
 async def test_a_deleted_job_ends_its_watch_with_the_deletion(engine: Engine) -> None:
