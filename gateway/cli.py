@@ -14,6 +14,8 @@ import typer
 from gateway import __version__
 from gateway.audit_cli import app as audit
 from gateway.credentials.cli import app as credentials
+from gateway.keys_cli import app as keys
+from gateway.keys_cli import init
 
 app = typer.Typer(
     name="gateway",
@@ -22,8 +24,8 @@ app = typer.Typer(
     add_completion=False,
     rich_markup_mode=None,
 )
-keys = typer.Typer(help="API keys.", no_args_is_help=True)
 config = typer.Typer(help="The configuration.", no_args_is_help=True)
+app.command()(init)
 app.add_typer(keys, name="keys")
 app.add_typer(config, name="config")
 app.add_typer(audit, name="audit")

@@ -19,9 +19,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 from gateway.access.api_keys import ApiKey, hash_api_key
 from gateway.config_accounts import AccountSettings, LocalAccountSettings
 from gateway.config_base import Section
-from gateway.domain.access import Role
-
-_NAME = re.compile(r"[a-z0-9]([a-z0-9_-]{0,62})")
+from gateway.domain.access import NAME, Role
 
 
 class ConfigError(Exception):
@@ -172,7 +170,7 @@ class ApiKeySettings(Section):
     @field_validator("name", "tenant")
     @classmethod
     def _plain(cls, value: str) -> str:
-        if not _NAME.fullmatch(value):
+        if not NAME.fullmatch(value):
             raise ValueError("must be 1 to 63 lower-case letters, digits, '-' and '_'")
         return value
 
@@ -275,7 +273,7 @@ class Settings(BaseSettings):
     @classmethod
     def _account_names(cls, value: dict[str, AccountSettings]) -> dict[str, AccountSettings]:
         for name in value:
-            if not _NAME.fullmatch(name):
+            if not NAME.fullmatch(name):
                 raise ValueError(f"account name {name!r} must be 1 to 63 lower-case letters, digits, '-' and '_'")
         return value
 

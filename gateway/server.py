@@ -31,7 +31,8 @@ from qgateway.v1 import (
     session_service_pb2_grpc,
 )
 
-from gateway.access.api_keys import ApiKeyAuthenticator
+from gateway.access.api_keys import KeyRing
+from gateway.access.open_calls import OpenCalls
 from gateway.assembly import new_provider, pacing_of
 from gateway.config import ConfigError, ServerSettings, Settings
 from gateway.config_accounts import LocalAccountSettings
@@ -39,6 +40,7 @@ from gateway.domain import failpoints
 from gateway.domain.program import ProgramReader
 from gateway.domain.provider import Health
 from gateway.engine.accounts import Accounts
+from gateway.engine.api_keys import ApiKeys
 from gateway.engine.compactor import Compactor
 from gateway.engine.engine import Engine
 from gateway.engine.uploads import UploadLimits
@@ -90,11 +92,6 @@ class GatewayServer:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._keys = [key.load() for key in settings.access.api_keys]
-        if not self._keys:
-            raise ConfigError(
-                "There are no API keys, so nobody could call. Make one with 'gateway keys generate' and paste what it "
-                "prints into the configuration, or try the gateway out with 'gateway serve --dev'."
-            )
         self._parts = AsyncExitStack()
         self._server: grpc.aio.Server
         self._health = HealthServicer()
@@ -115,6 +112,8 @@ class GatewayServer:
         try:
             store = await Store.open(settings.store.path)
             self._parts.push_async_callback(store.close)
+            open_calls = OpenCalls()
+            ring, keys = await self._start_identity(store, open_calls)
             pool = _worker_pool(settings, store.payloads.incoming)
             self._parts.push_async_callback(pool.close)
             reader = WorkerProgramReader(
@@ -135,7 +134,7 @@ class GatewayServer:
             compactor = Compactor(store, history.max_age, history.max_events, history.interval)
             self._parts.push_async_callback(compactor.close)
             self._parts.push_async_callback(self._engine.close)
-            await self._listen(accounts, reader)
+            await self._listen(accounts, reader, keys, CallInterceptor(ring, self._engine.trail, open_calls))
         except BaseException:
             await self._parts.aclose()
             raise
@@ -157,7 +156,28 @@ class GatewayServer:
         await self._parts.aclose()
         _log.info("stopped")
 
-    async def _listen(self, accounts: Accounts, reader: ProgramReader) -> None:
+    async def _start_identity(self, store: Store, open_calls: OpenCalls) -> tuple[KeyRing, ApiKeys]:
+        """Learn who may call.
+
+        Raises:
+            ConfigError: Nobody may.
+        """
+        ring = KeyRing(self._keys, store.api_key_key)
+        keys = ApiKeys(store, ring, open_calls, store.api_key_key)
+        await keys.start()
+        if ring.is_empty:
+            raise ConfigError(
+                "There are no API keys, so nobody could call. Make the first one with 'gateway init', or try the gateway out "
+                "with 'gateway serve --dev'."
+            )
+        self._parts.push_async_callback(keys.close)
+        noting = asyncio.create_task(keys.run())
+        self._parts.callback(noting.cancel)
+        return ring, keys
+
+    async def _listen(
+        self, accounts: Accounts, reader: ProgramReader, keys: ApiKeys, interceptor: CallInterceptor
+    ) -> None:
         settings = self._settings.server
         limits = Limits(
             heartbeat_interval=settings.heartbeat_interval,
@@ -166,7 +186,6 @@ class GatewayServer:
             max_streams_per_caller=settings.max_streams_per_caller,
             max_program_bytes=settings.max_program_bytes,
         )
-        interceptor = CallInterceptor(ApiKeyAuthenticator(self._keys), self._engine.trail)
         server = grpc.aio.server(interceptors=[interceptor], options=_channel_options(settings))
         # RPCs without code of their own are left to the interceptor, which answers that they are not implemented.
         job_service_pb2_grpc.add_JobServiceServicer_to_server(JobService(self._engine, limits), server)
@@ -177,7 +196,7 @@ class GatewayServer:
             server,
         )
         admin_service_pb2_grpc.add_AdminServiceServicer_to_server(
-            AdminService(self._engine.trail),  # type: ignore[abstract]
+            AdminService(keys, self._engine.trail),  # type: ignore[abstract]
             server,
         )
         server_service_pb2_grpc.add_ServerServiceServicer_to_server(ServerService(limits, reader), server)

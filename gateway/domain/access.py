@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
+
+NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
+"""Form of the names of tenants and of the bearers of configured keys."""
 
 
 class Scope(StrEnum):
@@ -51,6 +55,10 @@ class Caller:
     role: Role
     peer: str = ""
     """Address that the call came from, as gRPC names it."""
+    credential: str = ""
+    """What the caller proved to have, such as `apiKeys/ID`: what can be revoked."""
+    expires_at: float | None = None
+    """When the credential ends, in seconds since 1970; None: never."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -50,6 +50,10 @@ class Reason(StrEnum):
     """The call carries no API key."""
     API_KEY_INVALID = "API_KEY_INVALID"
     """The API key is not known."""
+    API_KEY_EXPIRED = "API_KEY_EXPIRED"
+    """The API key was valid until some time ago."""
+    API_KEY_REVOKED = "API_KEY_REVOKED"
+    """The API key was valid until an operator revoked it."""
     ROLE_MISSING = "ROLE_MISSING"
     """The caller lacks the role for this call."""
     JOB_NOT_FOUND = "JOB_NOT_FOUND"
@@ -58,6 +62,8 @@ class Reason(StrEnum):
     """No such backend."""
     ACCOUNT_NOT_FOUND = "ACCOUNT_NOT_FOUND"
     """No such account."""
+    API_KEY_NOT_FOUND = "API_KEY_NOT_FOUND"
+    """No such API key."""
     SESSION_NOT_FOUND = "SESSION_NOT_FOUND"
     """No such session."""
     SESSION_CLOSED = "SESSION_CLOSED"
@@ -205,6 +211,11 @@ class NotFound(GatewayError):
             reason=Reason.BACKEND_NOT_FOUND,
             metadata={"backend": backend},
         )
+
+    @classmethod
+    def api_key(cls, key_id: str) -> NotFound:
+        """Make the error for an API key."""
+        return cls(f"There is no API key {key_id!r}.", reason=Reason.API_KEY_NOT_FOUND, metadata={"api_key": key_id})
 
     @classmethod
     def session(cls, session_id: str) -> NotFound:

@@ -17,6 +17,7 @@ import grpc
 import structlog
 from google.protobuf.message import DecodeError
 
+from gateway.access.open_calls import OpenCalls
 from gateway.domain.access import AuditEntry, Caller, Role
 from gateway.domain.errors import (
     DeadlineExceeded,
@@ -72,9 +73,10 @@ class _Unreadable:
 class CallInterceptor(grpc.aio.ServerInterceptor):
     """Authenticates each call, checks the role it needs, and answers errors by the error table."""
 
-    def __init__(self, authenticator: Authenticator, trail: AuditTrail) -> None:
+    def __init__(self, authenticator: Authenticator, trail: AuditTrail, open_calls: OpenCalls) -> None:
         self._authenticator = authenticator
         self._trail = trail
+        self._open_calls = open_calls
         self._handlers: dict[str, _Handler] = {}
 
     async def intercept_service(
@@ -108,6 +110,9 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
                 gate.admit(request, context)
                 if gate.records_success:
                     await gate.record(request, context)
+                if gate.is_endless:
+                    with self._open_calls.of(current_caller()):
+                        return await behaviour(request, context)
                 deadline = gate.deadline(context)
                 if deadline is None:
                     return await behaviour(request, context)
@@ -120,8 +125,9 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         async def stream(request: object, context: _Context) -> AsyncIterator[object]:
             try:
                 gate.admit(request, context)
-                async for response in behaviour(request, context):
-                    yield response
+                with self._open_calls.of(current_caller()):
+                    async for response in behaviour(request, context):
+                        yield response
             except Exception as error:
                 await _abort(method, error, context)
                 raise
@@ -177,6 +183,11 @@ class _Gate:
             )
         if isinstance(request, _Unreadable):
             raise InvalidArgument.field("request", "not a message of the type that this call takes")
+
+    @property
+    def is_endless(self) -> bool:
+        """Whether a call may take as long as it likes."""
+        return self._rules.default_deadline is None
 
     @property
     def records_success(self) -> bool:

@@ -10,6 +10,8 @@ from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
 from qgateway.v1 import account_pb2, admin_service_pb2, backend_pb2, job_pb2, job_service_pb2, program_pb2, session_pb2
 
+from gateway.domain.access import Role
+from gateway.domain.api_key import ApiKeyRecord
 from gateway.domain.backend import Backend, BackendProperties, BackendStatus, Measurement
 from gateway.domain.job import (
     EventType,
@@ -395,3 +397,24 @@ def audit_record(record: AuditRecord) -> admin_service_pb2.AuditRecord:
         request_id=entry.request_id,
         hash=bytes.fromhex(record.hash),
     )
+
+
+def api_key(key: ApiKeyRecord) -> admin_service_pb2.ApiKey:
+    """Return an API key as a message, without its secret and its hash."""
+    return admin_service_pb2.ApiKey(
+        name=f"apiKeys/{key.id}",
+        display_name=key.display_name,
+        tenant=key.tenant,
+        roles=[_ROLES[key.role]],
+        create_time=timestamp(key.created_at),
+        expire_time=timestamp(key.expires_at),
+        last_use_time=timestamp(key.last_used_at and key.last_used_at.replace(second=0, microsecond=0)),
+        revoke_time=timestamp(key.revoked_at),
+    )
+
+
+_ROLES = {
+    Role.VIEWER: admin_service_pb2.ROLE_VIEWER,
+    Role.SUBMITTER: admin_service_pb2.ROLE_SUBMITTER,
+    Role.OPERATOR: admin_service_pb2.ROLE_OPERATOR,
+}

@@ -8,15 +8,24 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Any, TypeVar
+from typing import Any, TypedDict, TypeVar
 
 from google.protobuf.json_format import MessageToDict
 from google.protobuf.struct_pb2 import Struct
 from google.protobuf.timestamp_pb2 import Timestamp
 from qgateway.v1 import admin_service_pb2, job_pb2, job_service_pb2, session_service_pb2
 
+from gateway.domain.access import NAME, Role
 from gateway.domain.errors import InvalidArgument
-from gateway.domain.job import DEFAULT_SHOTS, JobStatus, MeasLevel, MeasReturn, RunOptions, SchedulingMode
+from gateway.domain.job import (
+    DEFAULT_SHOTS,
+    JobStatus,
+    MeasLevel,
+    MeasReturn,
+    RunOptions,
+    SchedulingMode,
+    utc_now,
+)
 from gateway.domain.query import JobFilter
 from gateway.engine.sessions import SessionRequest
 from gateway.engine.submissions import JobRequest, request_digest
@@ -53,6 +62,11 @@ _MEAS_RETURN = {
     job_pb2.MEAS_RETURN_UNSPECIFIED: MeasReturn.AVERAGE,
     job_pb2.MEAS_RETURN_AVERAGE: MeasReturn.AVERAGE,
     job_pb2.MEAS_RETURN_SINGLE: MeasReturn.SINGLE,
+}
+_ROLES = {
+    admin_service_pb2.ROLE_VIEWER: Role.VIEWER,
+    admin_service_pb2.ROLE_SUBMITTER: Role.SUBMITTER,
+    admin_service_pb2.ROLE_OPERATOR: Role.OPERATOR,
 }
 _SESSION_MODES = {
     job_pb2.SCHEDULING_MODE_SESSION: SchedulingMode.SESSION,
@@ -92,6 +106,15 @@ def job_request(request: job_service_pb2.SubmitJobRequest) -> JobRequest:
         request_id=request.request_id,
         client_version=dict(request.client_version),
     )
+
+
+class NewApiKey(TypedDict):
+    """What an operator wants of a new API key."""
+
+    display_name: str
+    tenant: str
+    role: Role
+    expires_at: datetime | None
 
 
 def session_request(request: session_service_pb2.CreateSessionRequest) -> SessionRequest:
@@ -156,6 +179,25 @@ def job_filter(field: str, message: job_pb2.JobFilter, tenant: str) -> JobFilter
         created_from=_datetime(f"{field}.created_after", message, "created_after"),
         created_to=_datetime(f"{field}.created_before", message, "created_before"),
     )
+
+
+def new_api_key(message: admin_service_pb2.ApiKey) -> NewApiKey:
+    """Return what an operator wants of a new API key."""
+    _check_length("api_key.display_name", message.display_name, MAX_NAME_LENGTH)
+    if not NAME.fullmatch(message.tenant):
+        raise InvalidArgument.field(
+            "api_key.tenant",
+            "must be 1 to 63 lower-case letters, digits, '-' and '_', and begin with a letter or digit",
+        )
+    roles = [_enum(f"api_key.roles[{index}]", role, _ROLES) for index, role in enumerate(message.roles)]
+    if not roles:
+        raise InvalidArgument.field("api_key.roles", "at least one role is needed: viewer, submitter or operator")
+    expires_at = timestamp("api_key.expire_time", message.expire_time) if message.HasField("expire_time") else None
+    if expires_at is not None and expires_at <= utc_now():
+        raise InvalidArgument.field("api_key.expire_time", "must lie in the future")
+    # Each role grants what the ones before it grant.
+    role = max(roles, key=list(Role).index)
+    return NewApiKey(display_name=message.display_name, tenant=message.tenant, role=role, expires_at=expires_at)
 
 
 def audit_query(request: admin_service_pb2.ListAuditRecordsRequest) -> AuditQuery:

@@ -11,6 +11,7 @@ from gateway.domain.errors import NotFound, OutOfRange, Reason
 from gateway.domain.job import EventType, Job, JobEvent
 from gateway.domain.payload import KeptFile, KeptPayload
 from gateway.domain.query import JobFilter, JobPage
+from gateway.store.api_keys import ApiKeyReads
 from gateway.store.audit import AuditReads
 from gateway.store.codec import Encoding, decode_blob, decode_job, from_micros, to_micros
 from gateway.store.database import driver_connection
@@ -77,6 +78,7 @@ class Reads:
     def __init__(self, connection: Connection, files: PayloadFiles) -> None:
         self.connection = driver_connection(connection)
         self._core = connection
+        self.api_keys = ApiKeyReads(connection)
         self.audit = AuditReads(connection)
         self.sessions = SessionReads(connection)
         self.records = RecordReads(connection)

@@ -28,7 +28,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects import sqlite
 
-SCHEMA_REVISION = "0006"
+SCHEMA_REVISION = "0007"
 """The newest migration, whose outcome `metadata` describes. A database that names it is opened without a look at the migrations."""
 
 metadata = MetaData(
@@ -224,6 +224,20 @@ Index("ix_audit_resource", audit.c.resource, audit.c.sequence)
 Index("ix_audit_tenant", audit.c.tenant, audit.c.sequence)
 
 # Secrets of the gateway's own, drawn when the database is made, so that every gateway over it shares them.
+api_keys = Table(
+    "api_keys",
+    metadata,
+    Column("seq", _Counter, primary_key=True),
+    *(Column(name, Text, nullable=False) for name in ("id", "display_name", "tenant", "role", "hash")),
+    Column("created_at", BigInteger, nullable=False),
+    Column("expires_at", BigInteger),
+    Column("last_used_at", BigInteger),
+    Column("revoked_at", BigInteger),
+    UniqueConstraint("id"),
+    sqlite_autoincrement=True,
+)
+Index("ix_api_keys_tenant", api_keys.c.tenant, api_keys.c.seq)
+
 keys = Table(
     "keys",
     metadata,

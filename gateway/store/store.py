@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import TypeVar
 
 from gateway.domain.access import AuditEntry
+from gateway.domain.api_key import ApiKeyRecord
 from gateway.domain.backend import BackendProperties
 from gateway.domain.errors import Internal
 from gateway.domain.job import Change, Job, JobEvent, utc_now
@@ -47,6 +48,7 @@ class _Files:
             # The last one is for looking, outside of any batch, at what is committed by now.
             self.points, self.pages, self.current = (Reads(self.database.connect(), self.files) for _ in range(3))
             self.token_key = self.points.key("resume_tokens")
+            self.api_key_key = self.points.key("api_keys")
             self.writes = Writes(self.database.connect(), last_revision=self.points.last_revision())
         except BaseException:
             self.database.close()
@@ -74,6 +76,8 @@ class Store:
         self._database = files.database
         self.token_key = files.token_key
         """Signs resume tokens: drawn when the database was made, and the same for every gateway over it."""
+        self.api_key_key = files.api_key_key
+        """Key of the hashes of API keys."""
         self.payloads = Payloads(files.files, files.current.uses_file)
         """Programs and results that are too large for a row."""
         self._closing = asyncio.Lock()
@@ -183,6 +187,26 @@ class Store:
     async def append_audit(self, audit: AuditEntry) -> None:
         """Write an audit entry that belongs to no change of a job."""
         await self._writer.run(lambda writes: writes.audit.append(audit))
+
+    async def add_api_key(self, key: ApiKeyRecord, audit: AuditEntry) -> None:
+        """Store a new API key."""
+        await self._writer.run(lambda writes: writes.api_keys.add(key, audit))
+
+    async def revoke_api_key(self, key_id: str, at: datetime, audit: AuditEntry) -> ApiKeyRecord:
+        """Revoke an API key, and return it; one that is revoked stays as it is.
+
+        Raises:
+            NotFound: There is no such key.
+        """
+        return await self._writer.run(lambda writes: writes.api_keys.revoke(key_id, at, audit))
+
+    async def api_keys_used(self, uses: Mapping[str, datetime]) -> None:
+        """Note when API keys were last used, by id."""
+        await self._writer.run(lambda writes: writes.api_keys.used(uses))
+
+    async def api_keys(self, tenant: str, *, limit: int, cursor: int) -> tuple[tuple[int, ApiKeyRecord], ...]:
+        """Return API keys behind a position, each with its own; of all tenants if `tenant` is empty."""
+        return await self._pages.run(lambda reads: reads.api_keys.page(tenant, limit=limit, cursor=cursor))
 
     async def compact_history(self, *, before: datetime, keep: int, limit: int) -> int:
         """Forget the oldest events: those before a time, and those beyond a number.

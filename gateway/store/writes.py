@@ -15,6 +15,7 @@ from gateway.domain.access import AuditEntry
 from gateway.domain.errors import Internal, NotFound
 from gateway.domain.job import Change, EventType, Job, JobEvent, ResultSummary
 from gateway.domain.payload import KeptFile, KeptPayload
+from gateway.store.api_keys import ApiKeyWrites
 from gateway.store.audit import AuditWrites
 from gateway.store.codec import Blob, Encoding, decode_job, encode_blob, encode_job, to_micros
 from gateway.store.database import driver_connection
@@ -102,6 +103,7 @@ class Writes:
         self.connection = driver_connection(connection)
         self._execute = self.connection.execute
         self.audit = AuditWrites(connection)
+        self.api_keys = ApiKeyWrites(connection, self.audit.append)
         self.sessions = SessionWrites(connection, self.audit.append)
         self.records = RecordWrites(connection)
         self._revision = last_revision

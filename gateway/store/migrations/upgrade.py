@@ -10,11 +10,12 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import Connection
 
 
-def upgrade(connection: Connection) -> None:
+def upgrade(connection: Connection, revision: str = "head") -> None:
     """Run the migrations that the database lacks, in one transaction: all of them, or none.
 
     Args:
         connection: A connection that begins no transaction by itself. After an error, to close it undoes everything.
+        revision: Up to which one; by default the newest.
 
     Raises:
         sqlalchemy.exc.DBAPIError: The database failed.
@@ -22,7 +23,7 @@ def upgrade(connection: Connection) -> None:
     config = _config()
     config.attributes["connection"] = connection
     connection.exec_driver_sql("BEGIN IMMEDIATE")
-    command.upgrade(config, "head")
+    command.upgrade(config, revision)
     connection.commit()
 
 

@@ -20,8 +20,10 @@ from qgateway.v1 import (
     session_service_pb2_grpc,
 )
 
-from gateway.access.api_keys import ApiKey, ApiKeyAuthenticator, hash_api_key
+from gateway.access.api_keys import ApiKey, KeyRing, hash_api_key
+from gateway.access.open_calls import OpenCalls
 from gateway.domain.access import Role
+from gateway.engine.api_keys import ApiKeys
 from gateway.rpc.admin_service import AdminService
 from gateway.rpc.interceptor import CallInterceptor
 from gateway.rpc.job_service import JobService
@@ -90,14 +92,16 @@ async def wire(tmp_path: Path) -> AsyncIterator[Wire]:
     ]
     async with running_engine(tmp_path / "store.db", ScriptedProvider()) as engine:
         accounts = engine.accounts
-        server = grpc.aio.server(interceptors=[CallInterceptor(ApiKeyAuthenticator(keys), engine.trail)])
+        ring, open_calls = KeyRing(keys, engine.store.api_key_key), OpenCalls()
+        api_keys = ApiKeys(engine.store, ring, open_calls, engine.store.api_key_key)
+        server = grpc.aio.server(interceptors=[CallInterceptor(ring, engine.trail, open_calls)])
         job_service_pb2_grpc.add_JobServiceServicer_to_server(JobService(engine, limits), server)
         backend_service_pb2_grpc.add_BackendServiceServicer_to_server(BackendService(accounts), server)
         account_service_pb2_grpc.add_AccountServiceServicer_to_server(AccountService(accounts, engine.jobs), server)
         session_service_pb2_grpc.add_SessionServiceServicer_to_server(
             session_service_pb2_grpc.SessionServiceServicer(), server
         )
-        admin_service_pb2_grpc.add_AdminServiceServicer_to_server(AdminService(engine.trail), server)
+        admin_service_pb2_grpc.add_AdminServiceServicer_to_server(AdminService(api_keys, engine.trail), server)
         server_service_pb2_grpc.add_ServerServiceServicer_to_server(
             ServerService(limits, engine.results._reader), server
         )

@@ -145,7 +145,7 @@ async def test_what_the_server_does_not_have_yet_says_so(wire: Wire) -> None:
     for call in (
         sessions.CreateSession(session_service_pb2.CreateSessionRequest(), metadata=bearer()),
         accounts.GetUsage(account_service_pb2.GetUsageRequest(), metadata=bearer()),
-        admin.ListApiKeys(admin_service_pb2.ListApiKeysRequest(), metadata=bearer(Role.OPERATOR)),
+        admin.ReloadCredentials(admin_service_pb2.ReloadCredentialsRequest(), metadata=bearer(Role.OPERATOR)),
     ):
         with pytest.raises(grpc.aio.AioRpcError) as caught:
             await call

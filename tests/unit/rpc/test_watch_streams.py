@@ -12,7 +12,8 @@ import grpc
 import pytest
 from qgateway.v1 import job_pb2, job_service_pb2, job_service_pb2_grpc
 
-from gateway.access.api_keys import ApiKey, ApiKeyAuthenticator, hash_api_key
+from gateway.access.api_keys import ApiKey, KeyRing, hash_api_key
+from gateway.access.open_calls import OpenCalls
 from gateway.config import ServerSettings
 from gateway.domain.access import Role
 from gateway.engine.recent_events import RecentEvents
@@ -37,7 +38,8 @@ async def wire(tmp_path: Path) -> AsyncIterator[Wire]:
     async with running_engine(tmp_path / "store.db", ScriptedProvider()) as engine:
         keys = [ApiKey(role, "physics", role, hash_api_key(key)) for role, key in KEYS.items()]
         server = grpc.aio.server(
-            interceptors=[CallInterceptor(ApiKeyAuthenticator(keys))], options=_channel_options(settings)
+            interceptors=[CallInterceptor(KeyRing(keys, b"unused"), engine.trail, OpenCalls())],
+            options=_channel_options(settings),
         )
         limits = Limits(heartbeat_interval=HEARTBEAT, max_streams_per_caller=3)
         job_service_pb2_grpc.add_JobServiceServicer_to_server(JobService(engine, limits), server)

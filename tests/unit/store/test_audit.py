@@ -5,9 +5,11 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from sqlalchemy import create_engine
 
 from gateway.domain.errors import NotFound
 from gateway.store import AuditQuery, AuditReads, AuditTrailBroken, Link, Store, StoreUnusable, read_only
+from gateway.store.migrations.upgrade import upgrade
 from tests.unit.store.make import PROGRAM, a_job, an_entry
 
 
@@ -101,21 +103,23 @@ async def test_records_are_found_by_tenant_resource_and_time_in_both_orders(trai
     await store.close()
 
 
-async def test_records_of_before_the_chain_are_chained_when_the_database_is_brought_up_to_date(trail: Path) -> None:
-    alter(trail, "DELETE FROM audit WHERE sequence = 2")  # numbers had gaps then
-    for statement in (
-        *(f"DROP TABLE {table}" for table in ("records_due", "records", "calibrations")),  # these came later
-        "DROP INDEX ix_audit_resource",
-        "DROP INDEX ix_audit_tenant",
-        "ALTER TABLE audit DROP COLUMN hash",
-        "UPDATE alembic_version SET version_num = '0004'",
-    ):
-        alter(trail, statement)
+async def test_records_of_before_the_chain_are_chained_when_the_database_is_brought_up_to_date(tmp_path: Path) -> None:
+    path = tmp_path / "old.db"
+    engine = create_engine(f"sqlite:///{path}", isolation_level="AUTOCOMMIT")
+    with engine.connect() as connection:
+        upgrade(connection, "0004")
+    engine.dispose()
+    for number in (1, 3, 4):  # numbers had gaps then
+        alter(
+            path,
+            "INSERT INTO audit (sequence, at, caller, tenant, action, resource, outcome, peer, request_id) "
+            f"VALUES ({number}, {number}, 'alice', 'physics', 'act {number}', 'jobs/x', 'OK', '', '')",
+        )
     with pytest.raises(StoreUnusable, match="0004"):
-        check(trail)
-    store = await Store.open(trail)
+        check(path)
+    store = await Store.open(path)
     await store.append_audit(an_entry("new"))
     actions = [record.entry.action for record in await store.audit_records(limit=10)]
-    assert actions == ["act 0", "act 2", "act 3", "act 4", "new"]
+    assert actions == ["act 1", "act 3", "act 4", "new"]
     await store.close()
-    assert [link.sequence for link in check(trail)] == [1, 2, 3, 4, 5]
+    assert [link.sequence for link in check(path)] == [1, 2, 3, 4]
