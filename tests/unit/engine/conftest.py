@@ -15,12 +15,14 @@ from gateway.domain.payload import Payload, PayloadFile
 from gateway.domain.program import PreparedProgram
 from gateway.engine import engine
 from gateway.engine.accounts import Accounts
+from gateway.engine.pacing import Pacing
 from gateway.engine.submissions import JobRequest
 from gateway.engine.uploads import UploadLimits
 from gateway.store import Store
 from tests.support.scripted_provider import ScriptedProvider
 
 ALICE = Caller("alice", "physics", Role.SUBMITTER)
+DEFAULT_PACING = Pacing()
 MALLORY = Caller("mallory", "chemistry", Role.OPERATOR)
 
 
@@ -44,9 +46,13 @@ class UnreadProgram:
 class Engine(engine.Engine):
     """An engine over a real store and a scripted provider."""
 
-    def __init__(self, store: Store, provider: ScriptedProvider) -> None:
+    def __init__(self, store: Store, provider: ScriptedProvider, pacing: Pacing) -> None:
         super().__init__(
-            Accounts([provider]), store, UnreadProgram(), upload_limits=UploadLimits(max_bytes=2 * 1024 * 1024)
+            Accounts([provider]),
+            store,
+            UnreadProgram(),
+            upload_limits=UploadLimits(max_bytes=2 * 1024 * 1024),
+            pacing={provider.account: pacing},
         )
         self.store = store
         self.provider = provider
@@ -72,11 +78,13 @@ class Engine(engine.Engine):
 
 
 @asynccontextmanager
-async def running_engine(path: Path, provider: ScriptedProvider) -> AsyncIterator[Engine]:
+async def running_engine(
+    path: Path, provider: ScriptedProvider, pacing: Pacing = DEFAULT_PACING
+) -> AsyncIterator[Engine]:
     async with AsyncExitStack() as parts:
         store = await Store.open(path)
         parts.push_async_callback(store.close)
-        engine = Engine(store, provider)
+        engine = Engine(store, provider, pacing)
         await engine.start()
         parts.push_async_callback(engine.close)
         yield engine
