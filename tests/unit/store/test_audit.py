@@ -109,12 +109,13 @@ async def test_records_of_before_the_chain_are_chained_when_the_database_is_brou
     with engine.connect() as connection:
         upgrade(connection, "0004")
     engine.dispose()
-    for number in (1, 3, 4):  # numbers had gaps then
-        alter(
-            path,
-            "INSERT INTO audit (sequence, at, caller, tenant, action, resource, outcome, peer, request_id) "
-            f"VALUES ({number}, {number}, 'alice', 'physics', 'act {number}', 'jobs/x', 'OK', '', '')",
-        )
+    columns = "(sequence, at, caller, tenant, action, resource, outcome, peer, request_id)"
+    for values in (  # numbers had gaps then
+        "(1, 1, 'alice', 'physics', 'act 1', 'jobs/x', 'OK', '', '')",
+        "(3, 3, 'alice', 'physics', 'act 3', 'jobs/x', 'OK', '', '')",
+        "(4, 4, 'alice', 'physics', 'act 4', 'jobs/x', 'OK', '', '')",
+    ):
+        alter(path, f"INSERT INTO audit {columns} VALUES {values}")  # noqa: S608
     with pytest.raises(StoreUnusable, match="0004"):
         check(path)
     store = await Store.open(path)
