@@ -17,6 +17,8 @@ from gateway.store import Store
 
 _SHORTEST_PATIENCE = 0.5
 """Seconds between two looks at the queue for a watcher of a job at its front."""
+_FIRST_SIGN = 1.0
+"""Seconds until the first sign of life at the latest: from it a client learns how long a silence it is to bear."""
 _PAGE = 50
 """Jobs of a snapshot that are read at a time."""
 
@@ -52,8 +54,9 @@ class Watches:
     ) -> AsyncGenerator[JobEvent | SignOfLife, None]:
         """Yield a snapshot of a job (or with `after`, every event after that revision), then each change.
 
-        Between the changes come signs of life: at least every `heartbeat` seconds, and soon after the job's place in the
-        queue changed. Ends after the final event. What was yielded must have been written before the next is asked for.
+        Between the changes come signs of life: the first after a second, then at least every `heartbeat` seconds, and soon after
+        the job's place in the queue changed. Ends after the final event. What was yielded must have been written before the
+        next is asked for.
 
         Args:
             caller: Who watches.
@@ -92,9 +95,11 @@ class Watches:
         """Yield what comes after a watcher's position, without end."""
         clock = asyncio.get_running_loop().time
         told_at, place = clock(), await self._jobs.queue_place(job)
+        is_first = True
         while True:
+            patience = _patience(place, heartbeat)
             try:
-                event = await watcher.next(_patience(place, heartbeat))
+                event = await watcher.next(min(patience, _FIRST_SIGN) if is_first else patience)
             except OutOfRange:
                 if not or_snapshot:
                     raise
@@ -105,9 +110,9 @@ class Watches:
                 told_at, place = clock(), await self._jobs.queue_place(event.job)
                 continue
             before, place = place, await self._jobs.queue_place(await self._jobs.get(caller, job.id))
-            if place != before or clock() - told_at >= heartbeat - _patience(place, heartbeat):
+            if is_first or place != before or clock() - told_at >= heartbeat - _patience(place, heartbeat):
                 yield SignOfLife(watcher.position, place)
-                told_at = clock()
+                told_at, is_first = clock(), False
 
     async def watch_all(
         self, where: JobFilter, after: int | None, heartbeat: float, *, or_snapshot: bool = False
@@ -134,10 +139,11 @@ class Watches:
         self._check_revision(after)
         told: dict[str, int] = {}
         """Revisions that a snapshot told before their turn, by job."""
+        patience = min(heartbeat, _FIRST_SIGN)
         with self._hub.watch(where, after) as watcher:
             while True:
                 try:
-                    event = await watcher.next(heartbeat)
+                    event = await watcher.next(patience)
                 except OutOfRange:
                     if not or_snapshot:
                         raise
@@ -151,6 +157,7 @@ class Watches:
                     continue
                 if event is None:
                     yield SignOfLife(watcher.position)
+                    patience = heartbeat
                 elif event.revision > told.get(event.job.id, 0):
                     yield event
 

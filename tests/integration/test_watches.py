@@ -120,6 +120,8 @@ async def test_every_event_comes_once_and_in_order_whatever_happens_to_the_conne
         for name in names:
             wire.finish(name)
         histories = {name: history(wire, name) for name in names}
+        # The history of a job goes with the job.
+        await until(lambda: len(following.seen) >= sum(map(len, histories.values())), within=60)
         for name in names:
             wire.jobs.DeleteJob(job_service_pb2.DeleteJobRequest(name=name), metadata=wire.metadata, timeout=10)
     await task

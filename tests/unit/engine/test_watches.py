@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
+from contextlib import aclosing
 from datetime import timedelta
 from functools import partial
 
@@ -100,6 +101,16 @@ async def test_a_silent_watch_gives_signs_of_life_that_move_its_position(engine:
                 break
 
 
+async def test_the_first_sign_of_life_does_not_wait_for_the_whole_interval(engine: Engine) -> None:
+    job = await engine.submit()
+    where = JobFilter(tenant=ALICE.tenant)
+    for watch in (engine.watches.watch(ALICE, job.id, None, 300), engine.watches.watch_all(where, job.revision, 300)):
+        async with asyncio.timeout(20), aclosing(watch) as news:
+            async for each in news:
+                if isinstance(each, SignOfLife):
+                    break
+
+
 async def test_a_token_from_the_future_is_refused(engine: Engine) -> None:
     job = await engine.submit()
     with pytest.raises(InvalidArgument) as caught:
@@ -173,8 +184,12 @@ async def test_a_watcher_hears_soon_that_its_job_moved_up_in_the_queue(engine: E
     watch = engine.watches.watch(ALICE, job.id, None, 60)
     await anext(watch)
     async with asyncio.timeout(10):
-        seen = [await anext(watch), await anext(watch)]
-    assert [news.place for news in seen if isinstance(news, SignOfLife)] == [QueuePlace(1), QueuePlace(0)]
+        seen = [await anext(watch) for _ in range(3)]
+    assert [news.place for news in seen if isinstance(news, SignOfLife)] == [
+        QueuePlace(2),
+        QueuePlace(1),
+        QueuePlace(0),
+    ]
 
 
 async def _renamed(engine: Engine, job: Job, times: int) -> Job:
