@@ -18,6 +18,7 @@ from qiskit.circuit.library import quantum_volume
 
 from tests.support.gateway_process import GatewayProcess
 from tests.support.waiting import wait_until
+from tests.support.wire import connected
 
 BELL = """OPENQASM 3.0;
 include "stdgates.inc";
@@ -205,3 +206,13 @@ def test_a_wrong_key_is_refused(qgateway: Command, environment: dict[str, str]) 
 def test_the_server_is_shown(qgateway: Command) -> None:
     assert json.loads(qgateway("server", "--json").stdout)["min_qpy_version"] == 13
     assert b"QPY versions" in qgateway("server").stdout
+
+
+def test_a_job_runs_in_a_session(gateway: GatewayProcess, qgateway: Command, bell: str) -> None:
+    with connected(gateway) as wire:
+        session = wire.open_session()
+        qgateway("run", bell, "--shots", "10", "--session", session.name.removeprefix("sessions/"))
+        assert len(wire.list(session=session.name)) == 1
+        wire.close_session(session.name)
+        told = qgateway("run", bell, "--session", session.name, code=4).stderr.decode()
+    assert "takes no further jobs" in told

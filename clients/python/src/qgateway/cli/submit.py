@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from qgateway._requests import session_name
 from qgateway.cli.backends import list_backends
 from qgateway.cli.exits import CommandError, ExitCode
 from qgateway.cli.jobs import job_data, status_of
@@ -42,6 +43,7 @@ def run(
     seed: Annotated[int | None, typer.Option(min=0, help="Seed of a simulator, for repeatable results.")] = None,
     tag: Annotated[list[str] | None, typer.Option(metavar="TAG", help="A tag for the job. Repeatable.")] = None,
     name: Annotated[str, typer.Option(metavar="NAME", help="A name for the job.")] = "",
+    within: Annotated[str, typer.Option("--session", metavar="SESSION", help="A session to run in, by its id.")] = "",
     transpile: Annotated[
         int | None, typer.Option(min=0, max=3, help="Let the gateway transpile, at this optimisation level.")
     ] = None,
@@ -64,6 +66,7 @@ def run(
         options=options,
         display_name=name,
         tags=tag or (),
+        session=session_name(within) if within else "",
         client_version={"qgateway": _version()},
     )
     _attach(session, request, program)
