@@ -196,7 +196,7 @@ class GatewayServer:
             server,
         )
         admin_service_pb2_grpc.add_AdminServiceServicer_to_server(
-            AdminService(keys, self._engine.trail),  # type: ignore[abstract]
+            AdminService(accounts, keys, self._engine.trail),
             server,
         )
         server_service_pb2_grpc.add_ServerServiceServicer_to_server(ServerService(limits, reader), server)

@@ -118,6 +118,8 @@ class TokenCache:
         self._health: tuple[Health, str] | None = None
         self._wake = asyncio.Event()
         self._settled = asyncio.Event()
+        self._begun = self._ended = 0
+        """Number of renewals."""
 
     @property
     def _clock(self) -> Clock:
@@ -184,6 +186,26 @@ class TokenCache:
         self._changed = True
         self._wake.set()
 
+    async def refresh(self) -> bool:
+        """Read the key now, as `reload` does, and wait for the outcome.
+
+        Returns:
+            Whether it is another key than before, and works.
+
+        Raises:
+            GatewayError: It cannot be read, or the provider refuses it. What was in use stays in use.
+            Unavailable: The cache is closed.
+        """
+        before, last = self._key, self._begun + 1
+        self.reload()
+        while self._ended < last:
+            if not self._tasks:
+                raise Unavailable(f"The gateway has closed account {self._account!r}.", reason=Reason.SERVER_STOPPING)
+            await self._settled.wait()
+        if self._failure is not None:
+            raise copy.copy(self._failure)
+        return self._key != before
+
     async def _watch(self) -> None:
         try:
             async for _ in self._source.changes():
@@ -194,7 +216,9 @@ class TokenCache:
     async def _work(self) -> None:
         while True:
             await self._until_due()
+            self._begun += 1
             await self._renew()
+            self._ended = self._begun
             self._settle()
 
     async def _until_due(self) -> None:

@@ -302,6 +302,13 @@ class Provider(Protocol):
             NotFound: There is no such job.
         """
 
+    async def reload_credentials(self) -> bool:
+        """Read the account's key anew. Returns whether it is another one, and works; False where there is none.
+
+        Raises:
+            GatewayError: It cannot be read, or the provider refuses it. What was in use stays in use.
+        """
+
     async def open_session(self, backend: str, mode: SchedulingMode, max_seconds: int | None = None) -> ProviderSession:
         """Open a session. Only with SESSIONS, as all that follows.
 

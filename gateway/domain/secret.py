@@ -118,3 +118,10 @@ class TokenSource(Protocol):
 
     def invalidate(self, token: Token) -> None:
         """Say that the provider refused a token, as with HTTP 401. One that is no longer in use is ignored."""
+
+    async def refresh(self) -> bool:
+        """Read the key anew and wait for the outcome. Returns whether it is another one, and works.
+
+        Raises:
+            GatewayError: It cannot be read, or is refused. What was in use stays in use.
+        """

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import asyncio
+from collections.abc import Iterable, Mapping, Sequence
 from types import MappingProxyType
 
 from gateway.domain.backend import Backend
@@ -54,6 +55,26 @@ class Accounts:
             except GatewayError as error:
                 trouble = trouble or error
         raise trouble or NotFound.backend(backend)
+
+    async def reload_credentials(self, names: Sequence[str]) -> tuple[list[str], dict[str, str]]:
+        """Let accounts read their keys anew.
+
+        Returns:
+            The accounts whose key changed, and by account why a key is not used. Its words name no secret.
+        """
+        outcomes = await asyncio.gather(
+            *(self.provider(name).reload_credentials() for name in names), return_exceptions=True
+        )
+        changed: list[str] = []
+        refused: dict[str, str] = {}
+        for name, outcome in zip(names, outcomes, strict=True):
+            if isinstance(outcome, GatewayError):
+                refused[name] = outcome.message
+            elif isinstance(outcome, BaseException):
+                raise outcome
+            elif outcome:
+                changed.append(name)
+        return changed, refused
 
     async def start(self) -> None:
         """Start every provider."""

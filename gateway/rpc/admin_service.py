@@ -7,8 +7,9 @@ from typing import Any
 import grpc
 from qgateway.v1 import admin_service_pb2, admin_service_pb2_grpc
 
+from gateway.engine.accounts import Accounts
 from gateway.engine.api_keys import ApiKeys
-from gateway.engine.audit import AuditTrail
+from gateway.engine.audit import AuditTrail, audit_entry
 from gateway.engine.tokens import page_token, read_page_token
 from gateway.rpc import messages, requests
 from gateway.rpc.interceptor import current_caller
@@ -19,7 +20,8 @@ _Context = grpc.aio.ServicerContext[Any, Any]
 class AdminService(admin_service_pb2_grpc.AdminServiceServicer):
     """Administer the gateway."""
 
-    def __init__(self, keys: ApiKeys, trail: AuditTrail) -> None:
+    def __init__(self, accounts: Accounts, keys: ApiKeys, trail: AuditTrail) -> None:
+        self._accounts = accounts
         self._keys = keys
         self._trail = trail
 
@@ -49,6 +51,21 @@ class AdminService(admin_service_pb2_grpc.AdminServiceServicer):
         key_id = requests.resource_id("name", request.name, "apiKeys")
         key = await self._keys.revoke(current_caller(), key_id)
         return admin_service_pb2.RevokeApiKeyResponse(api_key=messages.api_key(key))
+
+    async def ReloadCredentials(
+        self, request: admin_service_pb2.ReloadCredentialsRequest, context: _Context
+    ) -> admin_service_pb2.ReloadCredentialsResponse:
+        """Read the keys of accounts anew."""
+        account = request.account.removeprefix("accounts/")
+        names = [self._accounts.provider(account).account] if account else list(self._accounts.providers)
+        changed, refused = await self._accounts.reload_credentials(names)
+        await self._trail.record(
+            audit_entry(current_caller(), "credentials.reload", account or "-", collection="accounts")
+        )
+        return admin_service_pb2.ReloadCredentialsResponse(
+            changed_accounts=[f"accounts/{name}" for name in changed],
+            refused_accounts={f"accounts/{name}": reason for name, reason in refused.items()},
+        )
 
     async def ListAuditRecords(
         self, request: admin_service_pb2.ListAuditRecordsRequest, context: _Context

@@ -14,7 +14,14 @@ from typing import Any
 import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
-from qgateway.v1 import account_pb2, account_service_pb2, job_pb2, job_service_pb2
+from qgateway.v1 import (
+    account_pb2,
+    account_service_pb2,
+    admin_service_pb2,
+    admin_service_pb2_grpc,
+    job_pb2,
+    job_service_pb2,
+)
 
 from gateway.credentials.seal_key import SealKey
 from tests.emulators.ibm_quantum.process import EmulatorProcess
@@ -76,6 +83,30 @@ def test_a_key_is_rotated_by_its_file_while_jobs_wait(
     control.expire_tokens()
     control.advance(job.provider_job_id, "Completed")
     assert_done(wire, job)
+
+
+def test_an_operator_reloads_keys_and_hears_which_are_refused(
+    wire: Wire, control: EmulatorControl, key_files: dict[str, Path]
+) -> None:
+    assert_done(wire, submit(wire))
+    admin = admin_service_pb2_grpc.AdminServiceStub(wire.channel)
+
+    def reload(account: str = "") -> admin_service_pb2.ReloadCredentialsResponse:
+        request = admin_service_pb2.ReloadCredentialsRequest(account=account)
+        return admin.ReloadCredentials(request, metadata=wire.metadata, timeout=30)
+
+    assert reload() == admin_service_pb2.ReloadCredentialsResponse()
+    key_files["alpha"].write_text("a-wrong-key")
+    refused = reload().refused_accounts
+    assert list(refused) == ["accounts/alpha"]
+    assert "a-wrong-key" not in refused["accounts/alpha"]
+    assert_done(wire, submit(wire))  # with what was in use
+    control.change_keys("alpha", add=["a-new-key"])
+    key_files["alpha"].write_text("a-new-key")
+    assert not reload("accounts/alpha").refused_accounts
+    with pytest.raises(grpc.RpcError) as caught:
+        reload("accounts/none")
+    assert caught.value.code() is grpc.StatusCode.NOT_FOUND
 
 
 def test_a_refused_key_turns_the_account_red_and_a_right_one_green(

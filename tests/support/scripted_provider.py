@@ -66,6 +66,9 @@ class ScriptedProvider:
 
     async def close(self) -> None: ...
 
+    async def reload_credentials(self) -> bool:
+        return False
+
     def health(self) -> AccountHealth:
         return AccountHealth(Health.SERVING, "Well.", utc_now())
 

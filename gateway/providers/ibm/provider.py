@@ -73,6 +73,7 @@ class IbmProvider:
         self._payloads = payloads
         self._health = health
         self._client = IbmClient(settings, tokens, health)
+        self._tokens = tokens
         self._catalogue = Catalogue(self._client, settings)
         # Results may be given out once only: what was read is kept until the engine has stored it.
         self._results: Shelf[bytes] = Shelf(_KEPT_RESULTS)
@@ -113,6 +114,14 @@ class IbmProvider:
     def health(self) -> AccountHealth:
         """Return how the account is: what its credentials and its last call say."""
         return self._health.current()
+
+    async def reload_credentials(self) -> bool:
+        """Read the account's key anew. Returns whether it is another one, and works.
+
+        Raises:
+            GatewayError: It cannot be read, or IAM refuses it. What was in use stays in use.
+        """
+        return await self._tokens.refresh()
 
     # --- Backends -----------------------------------------------------------------------------------------------------------
 

@@ -137,6 +137,10 @@ class LocalProvider:
         if tasks:
             await asyncio.wait(tasks, timeout=_END_SECONDS)
 
+    async def reload_credentials(self) -> bool:
+        """Return False: there are none."""
+        return False
+
     def health(self) -> AccountHealth:
         """Return how the account is."""
         return self._trouble or AccountHealth(

@@ -7,7 +7,7 @@ import pytest
 
 from gateway.credentials.sources import FileSource
 from gateway.credentials.token_cache import Pace, TokenCache
-from gateway.domain.errors import FailedPrecondition, GatewayError, Reason, Unavailable
+from gateway.domain.errors import AccountRefused, FailedPrecondition, GatewayError, Reason, Unavailable
 from gateway.domain.provider import Health
 from gateway.domain.secret import Secret, Token, TokenSource
 from tests.support.waiting import until
@@ -423,3 +423,39 @@ async def test_a_key_in_a_file_is_rotated_without_a_restart(tmp_path: Path) -> N
     while await source.token() == before:
         await asyncio.sleep(0.001)
     await cache.close()
+
+
+async def test_whoever_asks_for_a_refresh_hears_whether_the_key_changed(bench: Bench) -> None:
+    assert not await bench.cache.refresh()
+    bench.source.key = Secret("a new key")
+    assert await bench.cache.refresh()
+    assert not await bench.cache.refresh()
+    before = await bench.cache.token()
+    bad = bench.source.key = Secret("a bad key")
+    bench.provider.refused[bad] = AccountRefused("No.")
+    with pytest.raises(AccountRefused, match="No"):
+        await bench.cache.refresh()
+    assert (await bench.cache.token()).secret == before.secret
+
+
+async def test_a_refresh_during_an_exchange_waits_for_one_that_began_later(cold: Bench) -> None:
+    cold.provider.open.clear()
+    cold.cache.start()
+    await cold.settle()
+    cold.source.key = Secret("a new key")
+    refreshing = asyncio.create_task(cold.cache.refresh())
+    await cold.settle()
+    cold.provider.open.set()
+    assert await refreshing
+    assert cold.provider.asked[-1] == Secret("a new key")
+
+
+async def test_a_refresh_ends_with_the_cache(cold: Bench) -> None:
+    cold.provider.open.clear()
+    cold.cache.start()
+    await cold.settle()
+    refreshing = asyncio.create_task(cold.cache.refresh())
+    await cold.settle()
+    await cold.cache.close()
+    with pytest.raises(Unavailable):
+        await refreshing

@@ -101,7 +101,9 @@ async def wire(tmp_path: Path) -> AsyncIterator[Wire]:
         session_service_pb2_grpc.add_SessionServiceServicer_to_server(
             session_service_pb2_grpc.SessionServiceServicer(), server
         )
-        admin_service_pb2_grpc.add_AdminServiceServicer_to_server(AdminService(api_keys, engine.trail), server)
+        admin_service_pb2_grpc.add_AdminServiceServicer_to_server(
+            AdminService(accounts, api_keys, engine.trail), server
+        )
         server_service_pb2_grpc.add_ServerServiceServicer_to_server(
             ServerService(limits, engine.results._reader), server
         )

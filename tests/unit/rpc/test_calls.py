@@ -140,12 +140,10 @@ async def test_only_an_operator_may_administer(wire: Wire) -> None:
 
 async def test_what_the_server_does_not_have_yet_says_so(wire: Wire) -> None:
     sessions = session_service_pb2_grpc.SessionServiceStub(wire.channel)
-    admin = admin_service_pb2_grpc.AdminServiceStub(wire.channel)
     accounts = account_service_pb2_grpc.AccountServiceStub(wire.channel)
     for call in (
         sessions.CreateSession(session_service_pb2.CreateSessionRequest(), metadata=bearer()),
         accounts.GetUsage(account_service_pb2.GetUsageRequest(), metadata=bearer()),
-        admin.ReloadCredentials(admin_service_pb2.ReloadCredentialsRequest(), metadata=bearer(Role.OPERATOR)),
     ):
         with pytest.raises(grpc.aio.AioRpcError) as caught:
             await call
