@@ -68,15 +68,16 @@ class Server:
 
 
 @contextmanager
-def gateway_server(**settings: str) -> Iterator[Server]:
-    """Run a gateway with a store of its own.
+def gateway_server(store: Path | None = None, **settings: str) -> Iterator[Server]:
+    """Run a gateway.
 
     Args:
+        store: Its database, if it is to outlive the server. Default: one of its own.
         settings: Settings as environment variables, without the prefix `GATEWAY_`.
     """
     with tempfile.TemporaryDirectory(prefix="qgateway-bench-") as folder:
         environment = {key: value for key, value in os.environ.items() if not key.startswith("GATEWAY_")}
-        environment["GATEWAY_STORE__PATH"] = str(Path(folder) / "qgateway.db")
+        environment["GATEWAY_STORE__PATH"] = str(store or Path(folder) / "qgateway.db")
         environment["GATEWAY_LOG__LEVEL"] = "warning"
         environment |= {f"GATEWAY_{name}": value for name, value in settings.items()}
         command = [sys.executable, "-m", "gateway", "serve", "--dev", "--listen", "127.0.0.1:0"]

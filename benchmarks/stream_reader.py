@@ -3,8 +3,8 @@
 A gRPC client in Python spends more on a message than the server that sends it, so it would be the client that is measured. This
 one only counts messages. Run as a process, it opens streams and then answers commands on its standard input:
 
-    open                 opens the streams; answers when each has had its first message
-    all COUNT            answers when so many further messages have come: the times of all of them (`time.monotonic`)
+    open                 opens the streams; answers when as many messages have come: one of each
+    all COUNT            answers when so many further messages have come. Both answer the times of all of them (`time.monotonic`)
     last COUNT           the same, with the time of the last only
 """
 
@@ -176,7 +176,7 @@ async def _serve(streams: Streams) -> None:
         else:
             count = int(command[1])
         times = await arrivals.take(count)
-        print(json.dumps(times if command[0] == b"all" else times[-1:]), flush=True)
+        print(json.dumps(times[-1:] if command[0] == b"last" else times), flush=True)
     for transport in transports:
         transport.abort()
 

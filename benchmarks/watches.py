@@ -8,8 +8,11 @@ from __future__ import annotations
 
 import itertools
 import json
+import os
+import signal
 import statistics
 import subprocess
+import tempfile
 import threading
 import time
 from collections import deque
@@ -17,6 +20,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Self
 
 import grpc
@@ -30,6 +34,7 @@ from benchmarks.stream_reader import Streams
 
 _SETTINGS = {"SERVER__HEARTBEAT_INTERVAL": "300", "SERVER__MAX_STREAMS_PER_CALLER": "20000"}
 _BELL = 'OPENQASM 3.0; include "stdgates.inc"; qubit[2] q; bit[2] c; h q[0]; cx q[0], q[1]; c = measure q;'
+_WATCH_JOBS = "/qgateway.v1.JobService/WatchJobs"
 _CONNECTIONS = 20
 
 _FANOUT_WATCHERS = 2_000
@@ -46,8 +51,10 @@ _IDLE_SECONDS = 10
 _BROADCASTS = 25
 
 _STALLED = 1_000
-_STALLED_WINDOW = 65_535
-"""Bytes that a client takes without being read, by default."""
+_DEFAULT_WINDOW = 65_535
+"""Bytes that a client takes without reading them, unless it says otherwise."""
+_SMALL_WINDOW = 1_000
+"""Of an event or two: readers with it are among the quick ones only for so long."""
 _OTHERS = 500
 _DELAY_EVENTS = 300
 _DELAY_TARGET = 2.0
@@ -55,10 +62,20 @@ _STALLED_EVENTS = 10_000
 _STALLED_MEMORY_TARGET = 64.0
 _TELLERS = 32
 
+_RESUMED = 1_000
+_RESUMED_TARGET = 5.0
+
 
 def run(progress: Callable[[], None]) -> list[Figure]:
     """Measure all that concerns watches."""
-    measures = (_fanout, _memory, _unary_under_broadcast, _delay_beside_stalled_readers, _stalled_reader_memory)
+    measures = (
+        _fanout,
+        _memory,
+        _unary_under_broadcast,
+        _delay_beside_stalled_readers,
+        _stalled_reader_memory,
+        _resumed_after_restart,
+    )
     return [measure(progress) for measure in measures]
 
 
@@ -122,8 +139,8 @@ def _reader(streams: Streams) -> Iterator[_Reader]:
 
 
 @contextmanager
-def _gateway() -> Iterator[_Side]:
-    with gateway_server(**_SETTINGS) as server, grpc.insecure_channel(server.target) as channel:
+def _gateway(store: Path | None = None) -> Iterator[_Side]:
+    with gateway_server(store, **_SETTINGS) as server, grpc.insecure_channel(server.target) as channel:
         jobs, metadata = job_service_pb2_grpc.JobServiceStub(channel), (("authorization", f"Bearer {server.api_key}"),)
         program = program_pb2.Program(
             openqasm=program_pb2.OpenQasmProgram(circuits=[program_pb2.OpenQasmCircuit(source=_BELL)])
@@ -139,9 +156,12 @@ def _gateway() -> Iterator[_Side]:
             update = job_service_pb2.UpdateJobRequest(job=changed, update_mask=FieldMask(paths=["display_name"]))
             jobs.UpdateJob(update, metadata=metadata)
 
-        watch = job_service_pb2.WatchJobsRequest(filter=job_pb2.JobFilter(all_tags=["watched"]))
-        method = "/qgateway.v1.JobService/WatchJobs"
-        yield _Side(server, method, watch.SerializeToString(), dict(metadata), rename, job.name)
+        yield _Side(server, _WATCH_JOBS, _watch_request(), dict(metadata), rename, job.name)
+
+
+def _watch_request(resume_token: str = "") -> bytes:
+    where = job_pb2.JobFilter(all_tags=["watched"])
+    return job_service_pb2.WatchJobsRequest(filter=where, resume_token=resume_token).SerializeToString()
 
 
 @contextmanager
@@ -286,7 +306,7 @@ def _delay_beside_stalled_readers(progress: Callable[[], None]) -> Figure:
     with _gateway() as gateway, _reader(gateway.readers(_OTHERS)) as others:
         alone = _p99(_delays(gateway, others))
         progress()
-        with _reader(gateway.readers(_STALLED, window=_STALLED_WINDOW)):
+        with _reader(gateway.readers(_STALLED, window=_SMALL_WINDOW)):
             beside = _p99(_delays(gateway, others))
         progress()
     return Figure(
@@ -308,7 +328,7 @@ def _stalled_reader_memory(progress: Callable[[], None]) -> Figure:
         _tell_often(gateway, _STALLED_EVENTS)
         process = psutil.Process(gateway.server.pid)
         before = process.memory_info().rss
-        with _reader(gateway.readers(_STALLED, window=_STALLED_WINDOW)):
+        with _reader(gateway.readers(_STALLED, window=_DEFAULT_WINDOW)):
             _tell_often(gateway, _STALLED_EVENTS)
             kib = (process.memory_info().rss - before) / _STALLED / 1024
         progress()
@@ -322,6 +342,43 @@ def _stalled_reader_memory(progress: Callable[[], None]) -> Figure:
         met=kib <= _STALLED_MEMORY_TARGET,
         how=f"resident memory of the server for each of {_STALLED} watchers who read nothing of {_STALLED_EVENTS} events",
     )
+
+
+def _resumed_after_restart(progress: Callable[[], None]) -> Figure:
+    with tempfile.TemporaryDirectory(prefix="qgateway-bench-") as folder:
+        store = Path(folder) / "qgateway.db"
+        with _gateway(store) as gateway, _reader(gateway.readers(_RESUMED)):
+            token = _token(gateway)
+            gateway.tell()
+            killed = time.monotonic()
+            os.kill(gateway.server.pid, signal.SIGKILL)
+        with gateway_server(store, **_SETTINGS) as server:
+            headers = {"authorization": f"Bearer {server.api_key}"}
+            again = _Side(server, _WATCH_JOBS, _watch_request(token), headers, lambda: None)
+            with _reader(again.readers(_RESUMED)):
+                seconds = time.monotonic() - killed
+        progress()
+    return Figure(
+        name="watches_resumed_after_restart",
+        value=seconds,
+        unit="s",
+        baseline=None,
+        ratio=None,
+        target=f"<= {_RESUMED_TARGET} s",
+        met=seconds <= _RESUMED_TARGET,
+        how=f"from the SIGKILL of a server with {_RESUMED} watches, through its restart, until each has the event that it missed",
+    )
+
+
+def _token(side: _Side) -> str:
+    """Return a token that stands for now."""
+    with grpc.insecure_channel(side.server.target) as channel:
+        watch = job_service_pb2_grpc.JobServiceStub(channel).WatchJobs(
+            job_service_pb2.WatchJobsRequest(), metadata=tuple(side.headers.items())
+        )
+        token = next(watch).resume_token
+        watch.cancel()
+    return token
 
 
 def _tell_often(side: _Side, events: int) -> None:
