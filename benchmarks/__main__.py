@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TimeElapsedColumn
 from rich.table import Table
 
-from benchmarks import latency, parsing, processes, unary, watches
+from benchmarks import latency, parsing, processes, transfers, unary, watches
 from benchmarks.harness import Figure
 
 _GROUPS = {
@@ -24,6 +24,7 @@ _GROUPS = {
     "processes": processes.run,
     "parsing": parsing.run,
     "watches": watches.run,
+    "transfers": transfers.run,
 }
 _RESULTS = Path(__file__).parent / "results" / "latest.json"
 

@@ -87,9 +87,13 @@ def gateway_server(store: Path | None = None, **settings: str) -> Iterator[Serve
 
 
 @contextmanager
-def bare_server() -> Iterator[Server]:
-    """Run the bare building block: a grpc.aio server that echoes bytes."""
-    command = [sys.executable, "-m", "benchmarks.bare_server"]
+def bare_server(module: str = "benchmarks.bare_server") -> Iterator[Server]:
+    """Run a bare building block: by default a grpc.aio server that echoes bytes.
+
+    Args:
+        module: What to run; it prints the address that it listens on.
+    """
+    command = [sys.executable, "-m", module]
     with _process(command, dict(os.environ)) as process:
         yield Server(process.pid, _line(process))
 

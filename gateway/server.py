@@ -75,6 +75,7 @@ _HEALTH = {
 
 _CHUNK_OVERHEAD = 1024
 """Bytes of a message beside the chunk in it, at most."""
+_LOOKAHEAD_BYTES = 4 * 1024 * 1024
 _HEALTH_SECONDS = 1.0
 """Seconds between two looks at the health of the accounts; it is kept in memory."""
 
@@ -288,6 +289,10 @@ def _channel_options(settings: ServerSettings) -> list[tuple[str, Any]]:
         # A ping that was written counts by this one, whose default is a minute.
         ("grpc.http2.ping_timeout_ms", round(settings.keepalive_timeout * 1000)),
         ("grpc.http2.max_pings_without_data", 0),
+        # So much of an upload comes before it is asked for. A window that grows with the speed of the line, the default, would make
+        # the server hold a hundred MB where the disk is slower.
+        ("grpc.http2.bdp_probe", 0),
+        ("grpc.http2.lookahead_bytes", _LOOKAHEAD_BYTES),
         # Clients may ask for a sign of life this often, also between calls; the clients of this project do it every 30 s.
         ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
         ("grpc.keepalive_permit_without_calls", 1),

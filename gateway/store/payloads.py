@@ -17,6 +17,8 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 _THREADS = 4
+_PIECES_AHEAD = 4
+"""Most pieces that wait while others are written."""
 
 
 class Payloads:
@@ -62,24 +64,27 @@ class Payloads:
             check: Called with the number of bytes so far; what it raises ends the reception.
             check_whole: Called with the number of all bytes and their SHA-256; what it raises does so, too.
         """
+        loop = asyncio.get_running_loop()
         new = await self._run(self._files.create)
-        writing: asyncio.Future[None] | None = None
-        size = 0
+        writing: asyncio.Future[None] = loop.create_future()
+        writing.set_result(None)
+        size, waiting = 0, []
         try:
             async for piece in pieces:
                 size += len(piece)
                 check(size)
-                if writing is not None:
+                waiting.append(piece)
+                # While some pieces are written, the next ones come; a few at a time, or changing threads would take the time.
+                if writing.done() or len(waiting) >= _PIECES_AHEAD:
                     await writing
-                # The next piece comes while this one is written.
-                writing = asyncio.get_running_loop().run_in_executor(self._threads, new.write, piece)
-            if writing is not None:
-                await writing
+                    writing = loop.run_in_executor(self._threads, new.write, waiting)
+                    waiting = []
+            await writing
+            await self._run(new.write, waiting)
             check_whole(size, new.sha256)
             return await self._run(new.keep)
         finally:
-            if writing is not None:
-                await asyncio.wait([writing])
+            await asyncio.wait([writing])
             await self._run(new.discard)
 
     async def read_pieces(self, payload: KeptPayload, offset: int, size: int) -> AsyncIterator[bytes]:

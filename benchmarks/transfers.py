@@ -1,0 +1,194 @@
+"""`download` and `upload`: what the gateway makes of a bare stream of the same bytes, and the memory that it takes for that.
+
+The same client reads, or writes, prepared bytes on both sides. What it would do with them comes on top on both.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import os
+import tempfile
+import threading
+import time
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import grpc
+import psutil
+from qgateway.v1 import job_service_pb2
+
+from benchmarks.bare_streams import CHUNK_BYTES, DOWNLOAD, UPLOAD
+from benchmarks.harness import Figure, Server, bare_server, gateway_server, interleaved, median
+from gateway.domain.access import AuditEntry
+from gateway.domain.job import (
+    Change,
+    EventType,
+    Job,
+    JobStatus,
+    ProgramKind,
+    ProgramSummary,
+    ResultSummary,
+    RunOptions,
+    new_id,
+    utc_now,
+    with_status,
+)
+from gateway.domain.payload import KeptFile
+from gateway.store import Store
+
+_CHUNKS = 512
+_BYTES = _CHUNKS * CHUNK_BYTES
+_ROUNDS = 5
+_TARGET = 0.8
+_RSS_TARGET = 32.0
+_SAMPLE_SECONDS = 0.005
+_OPTIONS = [("grpc.max_receive_message_length", -1)]
+
+
+def run(progress: Callable[[], None]) -> list[Figure]:
+    """Measure a download and an upload of 512 MiB."""
+    with tempfile.TemporaryDirectory(prefix="qgateway-bench-") as folder, asyncio.Runner() as runner:
+        path = Path(folder) / "qgateway.db"
+        name = runner.run(_store_result(path))
+        settings = {"STORE__PATH": str(path), "SERVER__MAX_PROGRAM_BYTES": str(_BYTES), "ACCOUNTS": "{}"}
+        with gateway_server(**settings) as gateway, bare_server("benchmarks.bare_streams") as bare:
+            transfers = runner.run(_connected(gateway, bare, name))
+            return [figure for each in transfers for figure in _figures(runner, each, gateway, progress)]
+
+
+class _Transfer(NamedTuple):
+    """What to measure in one direction."""
+
+    direction: str
+    through_gateway: Callable[[], Coroutine[Any, Any, None]]
+    through_bare: Callable[[], Coroutine[Any, Any, None]]
+
+
+async def _connected(gateway: Server, bare: Server, name: str) -> list[_Transfer]:
+    """Return what to measure. One event loop serves all channels."""
+    to_gateway = grpc.aio.insecure_channel(gateway.target, options=_OPTIONS)
+    to_bare = grpc.aio.insecure_channel(bare.target, options=_OPTIONS)
+    metadata = (("authorization", f"Bearer {gateway.api_key}"),)
+    request = job_service_pb2.DownloadJobResultRequest(name=name).SerializeToString()
+    result = to_gateway.unary_stream("/qgateway.v1.JobService/DownloadJobResult")
+    program = to_gateway.stream_unary("/qgateway.v1.JobService/UploadProgram")
+    prepared = to_bare.unary_stream(DOWNLOAD)
+    counted = to_bare.stream_unary(UPLOAD)
+    chunk = os.urandom(CHUNK_BYTES)
+    message = job_service_pb2.UploadProgramRequest(data=chunk).SerializeToString()
+    return [
+        _Transfer(
+            "download",
+            lambda: _read(result(request, metadata=metadata)),
+            lambda: _read(prepared(str(_CHUNKS).encode())),
+        ),
+        _Transfer(
+            "upload",
+            lambda: _wait(program(_repeated(message), metadata=metadata)),
+            lambda: _wait(counted(_repeated(chunk))),
+        ),
+    ]
+
+
+def _figures(
+    runner: asyncio.Runner, transfer: _Transfer, gateway: Server, progress: Callable[[], None]
+) -> Iterator[Figure]:
+    direction, through_gateway, through_bare = transfer
+    growths: list[float] = []
+
+    def gateway_side() -> float:
+        with _growth(gateway.pid, growths):
+            return _rate(runner, through_gateway)
+
+    measures = {"gateway": gateway_side, "bare": lambda: _rate(runner, through_bare)}
+    measures["bare"]()
+    _rate(
+        runner, through_gateway
+    )  # not sampled: what a server takes once, for its first transfer, is no growth by size
+    values = interleaved(measures, _ROUNDS, progress)
+    value, baseline = median(values["gateway"]), median(values["bare"])
+    yield Figure(
+        name=direction,
+        value=value,
+        unit="MB/s",
+        baseline=baseline,
+        ratio=value / baseline,
+        target=f">= {_TARGET}",
+        met=value / baseline >= _TARGET,
+        how=f"{_CHUNKS} MiB in chunks of 1 MiB, random bytes, stored, ÷ a bare grpc.aio stream of prepared bytes; same client",
+    )
+    yield Figure(
+        name=f"{direction}_rss_growth",
+        value=max(growths),
+        unit="MB",
+        baseline=None,
+        ratio=None,
+        target=f"<= {_RSS_TARGET:g} MiB",
+        met=max(growths) <= _RSS_TARGET * 1.048576,
+        how=f"most resident memory of the server during the {direction}, less before it; the most of {_ROUNDS} runs",
+    )
+
+
+def _rate(runner: asyncio.Runner, transfer: Callable[[], Coroutine[Any, Any, None]]) -> float:
+    started = time.perf_counter()
+    runner.run(transfer())
+    return _BYTES / 1e6 / (time.perf_counter() - started)
+
+
+async def _read(call: grpc.aio.UnaryStreamCall[bytes, bytes]) -> None:
+    size = 0
+    while (message := await call.read()) is not grpc.aio.EOF:
+        size += len(message)  # type: ignore[arg-type]
+    assert size >= _BYTES, size
+
+
+async def _wait(call: grpc.aio.StreamUnaryCall[bytes, bytes]) -> None:
+    await call
+
+
+async def _repeated(message: bytes) -> AsyncIterator[bytes]:
+    for _ in range(_CHUNKS):
+        yield message
+
+
+@contextmanager
+def _growth(pid: int, growths: list[float]) -> Iterator[None]:
+    """Note by how many MB a process grew, at most, at any time until the end."""
+    process = psutil.Process(pid)
+    before = most = process.memory_info().rss
+    over = threading.Event()
+
+    def sample() -> None:
+        nonlocal most
+        while not over.wait(_SAMPLE_SECONDS):
+            most = max(most, process.memory_info().rss)
+
+    sampler = threading.Thread(target=sample)
+    sampler.start()
+    try:
+        yield
+    finally:
+        over.set()
+        sampler.join()
+        growths.append((most - before) / 1e6)
+
+
+async def _store_result(path: Path) -> str:
+    """Store a job that is DONE with a result; return its name."""
+    store = await Store.open(path)
+    try:
+        program = b"\x12\x00"
+        now = utc_now()
+        summary = ProgramSummary(ProgramKind.QPY, 1, len(program), hashlib.sha256(program).hexdigest(), 1)
+        job = Job(new_id(), "dev", "dev", "local", "local_simulator", RunOptions(), summary, now, now)
+        await store.create_job(job, program, AuditEntry(now, "dev", "dev", "job.submit", f"jobs/{job.id}"))
+        kept = await store.payloads.keep(os.urandom(_BYTES))
+        assert isinstance(kept, KeptFile)
+        done = with_status(job, JobStatus.DONE, now, result=ResultSummary(kept.size_bytes, kept.sha256))
+        await store.change_job(job.id, lambda _: Change(done, EventType.STATUS_CHANGED, result=kept))
+    finally:
+        await store.close()
+    return f"jobs/{job.id}"
