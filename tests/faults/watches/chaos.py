@@ -15,6 +15,9 @@ from tests.support.tcp_proxy import TcpProxy
 _SLOWEST_FAILPOINT = 6.0
 """Seconds beyond its span of life that the server gets to reach the failpoint that is to kill it."""
 
+_LAST_WAY = "store.before_commit=error"
+"""What still goes wrong while all jobs come to their end: no restart makes up for it."""
+
 
 @dataclass(slots=True)
 class Damage:
@@ -63,7 +66,7 @@ class ServerChaos:
         self._over = asyncio.Event()
 
     def finish(self) -> None:
-        """Let `run` end the server once more, start it with nothing that would harm it, and return."""
+        """Let `run` end the server once more, start it for the last time, and return."""
         self._over.set()
 
     async def run(self) -> None:
@@ -71,7 +74,7 @@ class ServerChaos:
         while not self._over.is_set():
             await self._live()
             ended = await self._end()
-            await self._start(ended, "from outside" if self._over.is_set() else self._next_way())
+            await self._start(ended, _LAST_WAY if self._over.is_set() else self._next_way())
 
     async def _live(self) -> None:
         """Let the server live its life; one that is to be killed by a failpoint, until it is."""
@@ -99,10 +102,13 @@ class ServerChaos:
             await asyncio.to_thread(self._gateway.start, FAILPOINTS=_failpoints(way, self._rng))
         except AssertionError:
             # What it wrote to take up its jobs again brought it to its failpoint.
-            if not way.endswith("kill"):
+            if way.endswith("kill"):
+                await asyncio.to_thread(self._gateway.wait_killed)
+                self._damage.kills[f"{way}, while starting"] += 1
+            elif way.endswith("error"):
+                await asyncio.to_thread(self._gateway.kill)
+            else:
                 raise
-            await asyncio.to_thread(self._gateway.wait_killed)
-            self._damage.kills[f"{way}, while starting"] += 1
             ended, way = time.monotonic(), "from outside"
             await asyncio.to_thread(self._gateway.start)
         self._way = way
@@ -137,7 +143,7 @@ def _failpoints(way: str, rng: random.Random) -> str:
         case "submit.stored=kill" | "cancel.stored=kill":
             return f"{way}@{rng.randint(1, 3)}"
         case "store.before_commit=error":
-            return f"{way}@{rng.randint(100, 200)}"
+            return f"{way}@{rng.randint(20, 100)}"
         case "store.after_commit=delay":
             return f"{way}:0.02"
     return ""

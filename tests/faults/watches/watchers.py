@@ -170,7 +170,7 @@ class RawWatcher:
             self.tape.heartbeat(response.resume_token)
         else:
             event = self.tape.event(response.event, response.resume_token)
-            self._world.archive.seen += 1
+            self._world.archive.seen += self.tape.entries[-1][0] == "told"
             self._done = self.tape.scope.job is not None and event.is_final
         if self._rng.random() < 0.05:
             self._world.archive.keep(self.tape.scope, self._token, self._rng)
@@ -276,7 +276,7 @@ def _is_last(world: World, tape: Tape, state: WatchState, item: object) -> bool:
     if not isinstance(item, job_pb2.JobEvent):
         return False
     event = tape.event(item, state.resume_token)
-    world.archive.seen += 1
+    world.archive.seen += tape.entries[-1][0] == "told"
     return tape.scope.job is None and event.name == LAST_NAME
 
 
