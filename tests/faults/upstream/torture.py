@@ -48,7 +48,7 @@ READ_FAULTS: tuple[dict[str, Any], ...] = (
     {"action": "garble", "body": "<html>", "probability": 0.01},
 )
 _REPEAT = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED, grpc.StatusCode.UNAUTHENTICATED)
-_PAUSE = 0.2
+_PAUSE = 1.0
 
 
 @dataclass(frozen=True)
@@ -113,12 +113,12 @@ class Torture:
         killer = asyncio.create_task(self._kill(at, names))
         await asyncio.gather(*(one(number) for number in range(submits)))
         await killer
-        jobs = [await self._settled(name) for name in names]
+        jobs = await asyncio.gather(*(self._settled(name) for name in names))
         faults = sum(fault["hits"] for fault in self._control.faults())
         self._control.clear_faults()
-        wrong = [
-            job.name for job in jobs if job.status == job_pb2.JOB_STATUS_DONE and not await self._is_right(job.name)
-        ]
+        done = [job.name for job in jobs if job.status == job_pb2.JOB_STATUS_DONE]
+        right = await asyncio.gather(*(self._is_right(name) for name in done))
+        wrong = [name for name, is_right in zip(done, right, strict=True) if not is_right]
         doubts = sum(await asyncio.gather(*(self._was_doubtful(name) for name in names)))
         await self._channel.close()
         upstream = self._control.jobs()
