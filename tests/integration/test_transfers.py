@@ -14,6 +14,8 @@ import psutil
 import pytest
 from qgateway import GatewayProvider, _transfer
 from qgateway._connection import ApiKey, Connection, ConnectionSettings
+from qgateway.aio import GatewayProvider as AioGatewayProvider
+from qgateway.exceptions import IBMJobApiError
 from qgateway.v1 import job_pb2, job_service_pb2, program_pb2, result_pb2
 from qiskit import QuantumCircuit
 
@@ -185,6 +187,30 @@ def test_a_large_result_of_a_run_stands_in_a_file_that_goes_with_its_job(
         request = job_service_pb2.DeleteJobRequest(name=f"jobs/{job.job_id()}")
         wire.jobs.DeleteJob(request, metadata=wire.metadata, timeout=20)
     assert files_beside(tmp_path) == []
+
+
+async def test_a_job_writes_its_result_to_a_file_that_is_whole_or_not_there(
+    new_gateway: NewGateway, tmp_path: Path
+) -> None:
+    result = large_result(1, 3 * MIB)
+    name = await stored(tmp_path, result)
+    gateway = new_gateway().start()
+    folder = tmp_path / "mine"
+    folder.mkdir()
+    with GatewayProvider(target=gateway.target, api_key=gateway.api_key) as provider:
+        job = provider.retrieve_job(name.removeprefix("jobs/"))
+        job.download_result(folder / "result")
+        assert (folder / "result").read_bytes() == result
+        for file in files_beside(tmp_path):
+            file.write_bytes(bytes(len(result)))  # damaged on disk: what comes does not match its SHA-256
+        with pytest.raises(IBMJobApiError, match="SHA-256"):
+            job.download_result(folder / "damaged")
+    assert [path.name for path in folder.iterdir()] == ["result"]
+    async with AioGatewayProvider(target=gateway.target, api_key=gateway.api_key) as aio_provider:
+        aio_job = await aio_provider.retrieve_job(name.removeprefix("jobs/"))
+        with pytest.raises(IBMJobApiError, match="SHA-256"):
+            await aio_job.download_result(folder / "damaged")
+    assert [path.name for path in folder.iterdir()] == ["result"]
 
 
 def test_a_program_too_large_for_a_message_is_uploaded_by_the_client_and_run(

@@ -7,6 +7,8 @@ import inspect
 from collections.abc import Callable
 from contextlib import aclosing
 from datetime import datetime
+from os import PathLike
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from qiskit import QuantumCircuit
@@ -16,9 +18,10 @@ from qiskit.result import Result
 
 from qgateway import _requests, _translate, job_parts
 from qgateway._aio_pages import pages
-from qgateway._aio_transfer import download_program, download_result
+from qgateway._aio_transfer import download_program, download_result, download_result_to
 from qgateway._aio_watch import watch_job
 from qgateway._errors import GatewayCallError
+from qgateway._files import whole_file
 from qgateway._progress import download_bar
 from qgateway._record import UPDATE_ATTEMPTS, JobRecord
 from qgateway._translate import translated
@@ -167,6 +170,32 @@ class GatewayCircuitJob(JobRecord):
             if self._result is None or refresh:
                 self._result = await self._read_result()
             return self._result
+
+    async def download_result(self, path: str | PathLike[str], timeout: float | None = None) -> None:  # noqa: ASYNC109
+        """Wait for the job and write its whole result to a file: a serialised `qgateway.v1.JobResult` with every shot.
+
+        It never is in memory as a whole. A download that is cut goes on where it stopped; the file is there only when it is
+        complete and its SHA-256 is right.
+
+        Args:
+            path: Where to write. A file that stands there is replaced.
+            timeout: Seconds to wait for the job, as in `wait_for_final_state`; the download comes on top.
+
+        Raises:
+            IBMJobInvalidStateError: The job was cancelled.
+            IBMJobFailureError: The job failed.
+            IBMJobTimeoutError: The job is not final in time.
+            IBMJobApiError: The result cannot be read.
+            OSError: The file cannot be written.
+        """
+        await self._wait(timeout, None, self._keep_sent_result)
+        self._refuse_result()
+        with (
+            whole_file(Path(path)) as file,
+            translated(_translate.job_call(self._result_failed, self.job_id())),
+            download_bar("Result") as progress,
+        ):
+            await download_result_to(self._connection, self._record.name, file, progress=progress)
 
     async def cancel(self) -> bool:
         """Ask for cancellation.

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,6 +11,7 @@ from typing import Annotated, Any, BinaryIO
 import typer
 
 from qgateway._errors import GatewayCallError
+from qgateway._files import whole_file
 from qgateway.cli.counts import add_counts
 from qgateway.cli.exits import CommandError
 from qgateway.cli.histogram import bars
@@ -131,26 +130,11 @@ def _save(session: Session, name: str, path: Path, *, as_json: bool) -> None:
             download_result_to(session.connection, name, file, progress=progress)
 
     try:
-        _write_whole(path, write)
+        with whole_file(path) as file:
+            write(file)
     except OSError as error:
         raise CommandError(f"--output: cannot write {str(path)!r}: {error.strerror or error}.") from None
     session.output.note(f"{path}: {size_text(path.stat().st_size)}")
-
-
-def _write_whole(path: Path, write: Callable[[BinaryIO], None]) -> None:
-    """Write a file that is either complete or not there: beside its place first, then moved."""
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            write(file)
-        # mkstemp lets nobody else read; a result is an ordinary file.
-        mask = os.umask(0)
-        os.umask(mask)
-        Path(temporary).chmod(0o666 & ~mask)
-        Path(temporary).replace(path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
 
 
 @contextmanager
