@@ -102,6 +102,16 @@ class Reason(StrEnum):
     """The account's key does not open the account's instance at the provider."""
     INSTANCE_LIMIT_REACHED = "INSTANCE_LIMIT_REACHED"
     """The account has used up what it may use at the provider, or has too many jobs pending there."""
+    LIMIT_EXCEEDED = "LIMIT_EXCEEDED"
+    """The job asks for more than the tenant may have in one job."""
+    PENDING_JOBS_EXCEEDED = "PENDING_JOBS_EXCEEDED"
+    """The tenant has as many unfinished jobs as it may have."""
+    BUDGET_EXCEEDED = "BUDGET_EXCEEDED"
+    """The QPU time that the tenant has left in the period is not enough for the job."""
+    SUBMISSION_RATE_EXCEEDED = "SUBMISSION_RATE_EXCEEDED"
+    """The tenant submits more jobs a minute than it may."""
+    CALL_RATE_EXCEEDED = "CALL_RATE_EXCEEDED"
+    """The caller makes more calls a second than it may."""
     RATE_LIMITED = "RATE_LIMITED"
     """The provider wants fewer calls for now."""
     PROVIDER_REJECTED = "PROVIDER_REJECTED"
@@ -131,6 +141,18 @@ class Reason(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class QuotaViolation:
+    """Which limit a request would exceed."""
+
+    subject: str
+    """Whose limit it is, such as `tenants/research`."""
+    limit: str
+    """Name of the limit, such as `pending_jobs`."""
+    description: str
+    """The limit, what is used of it, and when it is reset."""
+
+
+@dataclass(frozen=True, slots=True)
 class FieldViolation:
     """What is wrong with one field of a request."""
 
@@ -148,6 +170,7 @@ class GatewayError(Exception):
         reason: Machine-readable cause.
         metadata: Values of the message, by name, for programs.
         violations: Fields of the request that are wrong.
+        quota: Limit that the request would exceed.
         retry_after: Seconds after which the call may be repeated; None if repeating does not help.
     """
 
@@ -160,6 +183,7 @@ class GatewayError(Exception):
         reason: Reason | None = None,
         metadata: Mapping[str, str] | None = None,
         violations: Sequence[FieldViolation] = (),
+        quota: QuotaViolation | None = None,
         retry_after: float | None = None,
     ) -> None:
         super().__init__(message)
@@ -167,6 +191,7 @@ class GatewayError(Exception):
         self.reason = reason or self.default_reason
         self.metadata = dict(metadata or {})
         self.violations = tuple(violations)
+        self.quota = quota
         self.retry_after = retry_after
 
 

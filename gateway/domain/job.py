@@ -173,6 +173,8 @@ class JobUsage:
 
     estimated_seconds: float | None = None
     charged_seconds: float | None = None
+    reserved_seconds: float | None = None
+    """What the budgets of the tenant hold for the job while its charge is not known. None: it counts in no budget."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -151,6 +151,9 @@ def troubled(job: Job, kind: PendingKind, message: str) -> Change | None:
 
 def charged(job: Job, seconds: float | None) -> Change | None:
     """Note what the provider charges for a job, where it told that after the end of the job only."""
+    if seconds is None and job.usage.reserved_seconds and job.status is not JobStatus.DONE:
+        unused = replace(job, usage=replace(job.usage, reserved_seconds=0.0), updated_at=utc_now())
+        return Change(unused, EventType.UPDATED, "The provider charges nothing.")
     if seconds is None or seconds == job.usage.charged_seconds:
         return None
     settled = replace(job, usage=replace(job.usage, charged_seconds=seconds), updated_at=utc_now())

@@ -78,6 +78,11 @@ def _details(error: GatewayError) -> list[Message]:
             for violation in error.violations
         ]
         details.append(error_details_pb2.BadRequest(field_violations=violations))
+    if error.quota is not None:
+        violation = error_details_pb2.QuotaFailure.Violation(
+            subject=error.quota.subject, description=error.quota.description, quota_metric=error.quota.limit
+        )
+        details.append(error_details_pb2.QuotaFailure(violations=[violation]))
     if error.retry_after is not None and to_code(error) not in _NOT_BY_REPEATING:
         delay = Duration()
         delay.FromNanoseconds(round(error.retry_after * 1e9))
@@ -91,8 +96,8 @@ def _details(error: GatewayError) -> list[Message]:
         )
     if to_code(error) is grpc.StatusCode.FAILED_PRECONDITION:
         subject = next((f"{name}s/{error.metadata[name]}" for name in _SUBJECTS if name in error.metadata), "")
-        violation = error_details_pb2.PreconditionFailure.Violation(
+        condition = error_details_pb2.PreconditionFailure.Violation(
             type=error.reason, subject=subject, description=error.message
         )
-        details.append(error_details_pb2.PreconditionFailure(violations=[violation]))
+        details.append(error_details_pb2.PreconditionFailure(violations=[condition]))
     return details

@@ -16,6 +16,7 @@ from gateway.store.audit import AuditReads
 from gateway.store.codec import Encoding, decode_blob, decode_job, from_micros, to_micros
 from gateway.store.database import driver_connection
 from gateway.store.files import PayloadFiles
+from gateway.store.ledger import LedgerReads
 from gateway.store.listing import page_of_jobs
 from gateway.store.records import RecordReads
 from gateway.store.schema import (
@@ -82,6 +83,7 @@ class Reads:
         self.audit = AuditReads(connection)
         self.sessions = SessionReads(connection)
         self.records = RecordReads(connection)
+        self.ledger = LedgerReads(connection)
         self._execute = self.connection.execute
         self._files = files
 

@@ -28,7 +28,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects import sqlite
 
-SCHEMA_REVISION = "0007"
+SCHEMA_REVISION = "0008"
 """The newest migration, whose outcome `metadata` describes. A database that names it is opened without a look at the migrations."""
 
 metadata = MetaData(
@@ -237,6 +237,31 @@ api_keys = Table(
     sqlite_autoincrement=True,
 )
 Index("ix_api_keys_tenant", api_keys.c.tenant, api_keys.c.seq)
+
+# What the jobs of a tenant, submitted on one day, have used: see `gateway.store.ledger`. Times are microseconds of QPU time.
+_AMOUNTS = ("jobs", "pending", "reserved", "charged")
+usage = Table(
+    "usage",
+    metadata,
+    Column("tenant", Text, primary_key=True),
+    Column("day", Integer, primary_key=True),  # days since 1970, UTC
+    Column("account", Text, primary_key=True),
+    *(Column(name, BigInteger, nullable=False) for name in _AMOUNTS),
+    sqlite_with_rowid=False,
+)
+has_pending = usage.c.pending > literal_column("0")
+Index("ix_usage_pending", usage.c.tenant, sqlite_where=has_pending, postgresql_where=has_pending)
+
+usage_by_tag = Table(
+    "usage_by_tag",
+    metadata,
+    Column("tenant", Text, primary_key=True),
+    Column("tag", Text, primary_key=True),
+    Column("day", Integer, primary_key=True),
+    Column("account", Text, primary_key=True),
+    *(Column(name, BigInteger, nullable=False) for name in _AMOUNTS),
+    sqlite_with_rowid=False,
+)
 
 keys = Table(
     "keys",

@@ -14,9 +14,11 @@ from gateway.domain.backend import BackendProperties
 from gateway.domain.errors import Internal
 from gateway.domain.job import Change, Job, JobEvent, utc_now
 from gateway.domain.payload import KeptFile, KeptPayload, Payload
+from gateway.domain.policy import NO_LIMITS, Limits
 from gateway.domain.query import JobFilter, JobPage
 from gateway.domain.record import JobRecord
 from gateway.domain.session import Session, SessionPage
+from gateway.domain.usage import UsageRow
 from gateway.store.audit import AuditQuery, AuditRecord
 from gateway.store.codec import Blob, encode_blob
 from gateway.store.database import Database
@@ -118,23 +120,26 @@ class Store:
 
     # Writes
 
-    async def create_job(self, job: Job, program: Payload, audit: AuditEntry) -> Job:
+    async def create_job(self, job: Job, program: Payload, audit: AuditEntry, limits: Limits = NO_LIMITS) -> Job:
         """Store a new job with its program, and tell it as CREATED.
 
         Args:
             job: The job; its revision is ignored.
             program: Serialised `qgateway.v1.Program`. Equal programs are stored once.
             audit: Entry to write with it.
+            limits: What the tenant may have pending, and use of QPU time. What the job reserves is booked with it, in the same
+                transaction: no two jobs can have the same rest of a budget.
 
         Returns:
             The job with its revision. If the tenant has a job with the same non-empty request id, that job, and nothing is written.
 
         Raises:
+            ResourceExhausted: The job would exceed one of the limits. Nothing is written.
             Internal: The program does not match `job.program`, or the id is taken.
         """
         kept = await self.payloads.keep(program)
         blob = await _program_blob(job, kept)
-        return await self._writer.run(lambda writes: writes.create_job(job, blob, audit))
+        return await self._writer.run(lambda writes: writes.create_job(job, blob, audit, limits))
 
     async def adopt_job(self, job: Job, program: Payload, audit: AuditEntry) -> Job:
         """Store a job that its provider has and the gateway did not send, as in `create_job`.
@@ -207,6 +212,23 @@ class Store:
     async def api_keys(self, tenant: str, *, limit: int, cursor: int) -> tuple[tuple[int, ApiKeyRecord], ...]:
         """Return API keys behind a position, each with its own; of all tenants if `tenant` is empty."""
         return await self._pages.run(lambda reads: reads.api_keys.page(tenant, limit=limit, cursor=cursor))
+
+    async def usage(self, tenant: str, first_day: int, end_day: int, *, by_tag: bool = False) -> Sequence[UsageRow]:
+        """Return what the jobs have used that were submitted from a day on and before another.
+
+        Args:
+            tenant: Whose jobs; empty: everybody's.
+            first_day: First day, as days since 1970, UTC.
+            end_day: Day after the last.
+            by_tag: Return a row for each tag of the jobs instead. A job with two tags counts in both, one without in none.
+        """
+        if by_tag:
+            return await self._pages.run(lambda reads: reads.ledger.rows_by_tag(tenant, first_day, end_day))
+        return await self._pages.run(lambda reads: reads.ledger.rows(tenant, first_day, end_day))
+
+    async def count_pending(self, tenant: str) -> int:
+        """Return how many jobs of a tenant are in no final status."""
+        return await self._points.run(lambda reads: reads.ledger.pending(tenant))
 
     async def compact_history(self, *, before: datetime, keep: int, limit: int) -> int:
         """Forget the oldest events: those before a time, and those beyond a number.

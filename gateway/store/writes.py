@@ -15,10 +15,12 @@ from gateway.domain.access import AuditEntry
 from gateway.domain.errors import Internal, NotFound
 from gateway.domain.job import Change, EventType, Job, JobEvent, ResultSummary
 from gateway.domain.payload import KeptFile, KeptPayload
+from gateway.domain.policy import NO_LIMITS, Limits
 from gateway.store.api_keys import ApiKeyWrites
 from gateway.store.audit import AuditWrites
 from gateway.store.codec import Blob, Encoding, decode_job, encode_blob, encode_job, to_micros
 from gateway.store.database import driver_connection
+from gateway.store.ledger import LedgerWrites, settled
 from gateway.store.records import EncodedRecord, RecordWrites
 from gateway.store.schema import (
     events,
@@ -106,14 +108,16 @@ class Writes:
         self.api_keys = ApiKeyWrites(connection, self.audit.append)
         self.sessions = SessionWrites(connection, self.audit.append)
         self.records = RecordWrites(connection)
+        self.ledger = LedgerWrites(connection)
         self._revision = last_revision
 
-    def create_job(self, job: Job, program: Blob, entry: AuditEntry) -> Job:
+    def create_job(self, job: Job, program: Blob, entry: AuditEntry, limits: Limits = NO_LIMITS) -> Job:
         """See `Store.create_job`."""
         if job.request_id:
             known = self._execute(_FIND_REQUEST, {"tenant": job.tenant, "request_id": job.request_id}).fetchone()
             if known:
                 return decode_job(known[0])
+        self.ledger.check(job, limits)
         if not self._execute(_FIND_PROGRAM, {"sha256": program.sha256}).fetchone():
             self._execute(_ADD_PROGRAM, {"sha256": program.sha256, **_blob_columns(program)})
         job, document = self._add_event(EventType.CREATED, job, job.created_at)
@@ -129,6 +133,7 @@ class Writes:
         }
         seq = self._execute(_ADD_JOB, columns).lastrowid
         self._add_tags(seq, job)
+        self.ledger.move(None, job)
         self.audit.append(entry)
         return job
 
@@ -148,8 +153,10 @@ class Writes:
         if what is None:
             return current
         _check_follows(current, what)
-        job, document = self._add_event(what.type, what.job, what.job.updated_at, what.message)
+        new = settled(what.job, charge_expected=what.record_due or current.status.is_final)
+        job, document = self._add_event(what.type, new, new.updated_at, what.message)
         self._execute(_CHANGE_JOB, {"job_seq": seq, **_variable_columns(job, document)})
+        self.ledger.move(current, job)
         if job.tags != current.tags:
             self._execute(_DROP_TAGS, {"job_seq": seq})
             self._add_tags(seq, job)
@@ -176,6 +183,8 @@ class Writes:
         self._execute(_DROP_JOB, {"job_seq": seq})  # its tags and its result go with it
         self._execute(_DROP_PROGRAM, {"sha256": current.program.sha256})
         self._execute(_DROP_EVENTS, {"id": job_id})
+        if not current.status.is_final:
+            self.ledger.move(current, None)
         self._add_event(EventType.DELETED, current, entry.at)
         self.audit.append(entry)
         return current.program.sha256, current.result.sha256 if current.result else ""

@@ -1,0 +1,230 @@
+"""What tenants use, in the store: what runs for it on the threads of the lanes.
+
+The ledger is a sum over jobs: each counts under its tenant and account, on the day on which it was submitted, with what it reserves
+until its charge is known, and with its charge from then on. Every write of a job moves its share in the same transaction. So the
+sums are right at each commit, whoever writes, and a reservation cannot be lost or given back twice. What a deleted job cost stays.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from sqlalchemy import Connection, Select, bindparam, func, select
+
+from gateway.domain.errors import QuotaViolation, Reason, ResourceExhausted
+from gateway.domain.job import Job, JobStatus, utc_now
+from gateway.domain.policy import Limits, day_of, day_start, month_span
+from gateway.domain.usage import UsageRow
+from gateway.store.database import driver_connection
+from gateway.store.schema import has_pending, insert_sql, sql, usage, usage_by_tag
+
+_MICROS = 1_000_000
+_LOOK_AGAIN_SECONDS = 10.0
+"""After this time it is worth to try again where nobody knows when a job ends."""
+_AMOUNTS = ("jobs", "pending", "reserved", "charged")
+_MORE = ", ".join(f"{name} = {name} + excluded.{name}" for name in _AMOUNTS)
+_ADD = f"{insert_sql(usage)} ON CONFLICT (tenant, day, account) DO UPDATE SET {_MORE}"
+_ADD_BY_TAG = f"{insert_sql(usage_by_tag)} ON CONFLICT (tenant, tag, day, account) DO UPDATE SET {_MORE}"
+_PENDING = sql(select(func.sum(usage.c.pending)).where(usage.c.tenant == bindparam("tenant"), has_pending))
+_SPENT = sql(
+    select(func.sum(usage.c.charged), func.sum(usage.c.reserved)).where(
+        usage.c.tenant == bindparam("tenant"), usage.c.day >= bindparam("first"), usage.c.day < bindparam("end")
+    )
+)
+
+
+def settled(job: Job, *, charge_expected: bool) -> Job:
+    """Return a job with its reservation as it is to be from now on.
+
+    The provider's own estimate takes the place of the one before. A reservation ends when the charge is known, or when the job
+    ended without a run. A job that is DONE and whose charge its provider never tells keeps it: it cost something.
+
+    Args:
+        job: The job after a change.
+        charge_expected: Whether the provider may yet tell of a charge.
+    """
+    reserved, known = job.usage.reserved_seconds, job.usage
+    if not reserved:
+        return job
+    if not job.status.is_final:
+        reserved = reserved if known.estimated_seconds is None else known.estimated_seconds
+    elif known.charged_seconds is not None or not (charge_expected or job.status is JobStatus.DONE):
+        reserved = 0.0
+    return job if reserved == known.reserved_seconds else replace(job, usage=replace(known, reserved_seconds=reserved))
+
+
+@dataclass(frozen=True, slots=True)
+class _Share:
+    """What one job adds to the sums."""
+
+    jobs: int = 0
+    pending: int = 0
+    reserved: int = 0
+    """Microseconds: sums of integers are exact, however often something is added and taken away."""
+    charged: int = 0
+
+    @classmethod
+    def of(cls, job: Job) -> _Share:
+        reserved, charged = job.usage.reserved_seconds, job.usage.charged_seconds
+        if reserved is None:  # not metered
+            return cls(1, int(not job.status.is_final))
+        return cls(1, int(not job.status.is_final), round(reserved * _MICROS), round((charged or 0.0) * _MICROS))
+
+    def minus(self, other: _Share) -> _Share:
+        return _Share(
+            self.jobs - other.jobs,
+            self.pending - other.pending,
+            self.reserved - other.reserved,
+            self.charged - other.charged,
+        )
+
+
+_NOTHING = _Share()
+
+
+class LedgerWrites:
+    """Checks limits and moves shares, each to be called inside the transaction that changes the job.
+
+    Args:
+        connection: The only connection that writes.
+    """
+
+    def __init__(self, connection: Connection) -> None:
+        self._execute = driver_connection(connection).execute
+
+    def check(self, job: Job, limits: Limits) -> None:
+        """Refuse a new job that would exceed a limit.
+
+        Raises:
+            ResourceExhausted: It would.
+        """
+        if limits.pending_jobs is not None:
+            (pending,) = self._execute(_PENDING, {"tenant": job.tenant}).fetchone()
+            if (pending or 0) >= limits.pending_jobs:
+                raise _too_many_pending(job.tenant, limits.pending_jobs, pending or 0)
+        if job.usage.reserved_seconds is None:
+            return
+        day = day_of(job.created_at)
+        self._check_budget(job, "qpu_seconds_per_day", limits.qpu_seconds_per_day, (day, day + 1))
+        self._check_budget(job, "qpu_seconds_per_month", limits.qpu_seconds_per_month, month_span(job.created_at))
+
+    def move(self, before: Job | None, after: Job | None) -> None:
+        """Book what a change of a job means: of a new one there is nothing before, of one that is taken back nothing after."""
+        old = _NOTHING if before is None else _Share.of(before)
+        new = _NOTHING if after is None else _Share.of(after)
+        job = after or before
+        if job is None:
+            return
+        if new != old:
+            self._add(job, new.minus(old))
+        old_tags = set(before.tags) if before else set()
+        new_tags = set(after.tags) if after else set()
+        if new == old and new_tags == old_tags:
+            return
+        for tag in old_tags | new_tags:
+            share = (new if tag in new_tags else _NOTHING).minus(old if tag in old_tags else _NOTHING)
+            if share != _NOTHING:
+                self._add(job, share, tag)
+
+    def _add(self, job: Job, share: _Share, tag: str | None = None) -> None:
+        columns = {
+            "tenant": job.tenant,
+            "day": day_of(job.created_at),
+            "account": job.account,
+            "jobs": share.jobs,
+            "pending": share.pending,
+            "reserved": share.reserved,
+            "charged": share.charged,
+        }
+        if tag is None:
+            self._execute(_ADD, columns)
+        else:
+            self._execute(_ADD_BY_TAG, {**columns, "tag": tag})
+
+    def _check_budget(self, job: Job, name: str, limit: float | None, span: tuple[int, int]) -> None:
+        if limit is None:
+            return
+        charged, reserved = self._execute(_SPENT, {"tenant": job.tenant, "first": span[0], "end": span[1]}).fetchone()
+        requested = round((job.usage.reserved_seconds or 0.0) * _MICROS)
+        if (charged or 0) + (reserved or 0) + requested > round(limit * _MICROS):
+            raise _over_budget(job, name, limit, ((charged or 0) / _MICROS, (reserved or 0) / _MICROS), span[1])
+
+
+class LedgerReads:
+    """Reads what was used.
+
+    Args:
+        connection: A connection of the thread's own.
+    """
+
+    def __init__(self, connection: Connection) -> None:
+        self._core = connection
+
+    def rows(self, tenant: str, first_day: int, end_day: int) -> Sequence[UsageRow]:
+        """Return what was used from a day on and before another, by tenant, account and day; of all tenants if it is empty."""
+        query = select(usage).where(usage.c.day >= first_day, usage.c.day < end_day)
+        return self._rows(query.where(usage.c.tenant == tenant) if tenant else query)
+
+    def rows_by_tag(self, tenant: str, first_day: int, end_day: int) -> Sequence[UsageRow]:
+        """Return what was used by jobs with tags, as `rows` does, and by tag."""
+        query = select(usage_by_tag).where(usage_by_tag.c.day >= first_day, usage_by_tag.c.day < end_day)
+        return self._rows(query.where(usage_by_tag.c.tenant == tenant) if tenant else query)
+
+    def pending(self, tenant: str) -> int:
+        """Return how many jobs of a tenant are in no final status."""
+        query = select(func.sum(usage.c.pending)).where(usage.c.tenant == tenant, has_pending)
+        return self._core.scalar(query) or 0
+
+    def _rows(self, query: Select[Any]) -> Sequence[UsageRow]:
+        return tuple(
+            UsageRow(
+                tenant=row["tenant"],
+                account=row["account"],
+                day=row["day"],
+                jobs=row["jobs"],
+                pending=row["pending"],
+                reserved_seconds=row["reserved"] / _MICROS,
+                charged_seconds=row["charged"] / _MICROS,
+                tag=row.get("tag", ""),
+            )
+            for row in self._core.execute(query).mappings()
+        )
+
+
+def _too_many_pending(tenant: str, limit: int, pending: int) -> ResourceExhausted:
+    text = f"The tenant {tenant!r} may have {limit} unfinished jobs, and has {pending}."
+    return ResourceExhausted(
+        f"{text} Wait until one has ended, or cancel one.",
+        reason=Reason.PENDING_JOBS_EXCEEDED,
+        metadata={"tenant": tenant, "limit_name": "pending_jobs", "limit": str(limit), "used": str(pending)},
+        quota=QuotaViolation(f"tenants/{tenant}", "pending_jobs", text),
+        retry_after=_LOOK_AGAIN_SECONDS,
+    )
+
+
+def _over_budget(job: Job, name: str, limit: float, spent: tuple[float, float], end_day: int) -> ResourceExhausted:
+    requested, (charged, reserved) = job.usage.reserved_seconds or 0.0, spent
+    reset = day_start(end_day)
+    text = (
+        f"The tenant {job.tenant!r} may use {limit:g} QPU seconds {name.removeprefix('qpu_seconds_').replace('_', ' ')}: "
+        f"{charged:g} are used, {reserved:g} are reserved by jobs whose charge is not known yet, and this job asks for "
+        f"{requested:g}. The budget is whole again at {reset:%Y-%m-%d %H:%M} UTC."
+    )
+    return ResourceExhausted(
+        text,
+        reason=Reason.BUDGET_EXCEEDED,
+        metadata={
+            "tenant": job.tenant,
+            "limit_name": name,
+            "limit": f"{limit:g}",
+            "used": f"{charged:g}",
+            "reserved": f"{reserved:g}",
+            "requested": f"{requested:g}",
+            "reset_time": f"{reset:%Y-%m-%dT%H:%M:%SZ}",
+        },
+        quota=QuotaViolation(f"tenants/{job.tenant}", name, text),
+        # Waiting does not help a job that the whole budget is too small for.
+        retry_after=(reset - utc_now()).total_seconds() if requested <= limit else None,
+    )
