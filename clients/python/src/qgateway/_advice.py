@@ -7,7 +7,7 @@ _BY_REASON = {
     "API_KEY_MISSING": "set QGATEWAY_API_KEY to your key, or pass api_key=.",
     "BACKEND_NOT_FOUND": "check the name; `qgateway backends` lists what there is.",
     "BACKEND_NOT_OPERATIONAL": "take another backend; `qgateway backends --operational` lists those that take jobs now.",
-    "BUDGET_EXCEEDED": "wait until the budget is reset (`qgateway usage` tells when), send a smaller job, or ask the operator for more.",
+    "BUDGET_EXCEEDED": "wait until the budget is reset (`qgateway usage` tells when), or ask the operator for more.",
     "CALL_RATE_EXCEEDED": "make fewer calls a second: watch a job instead of asking for it again and again.",
     "CANCELLED_BY_CALLER": "submit the job again if the cancellation was a mistake.",
     "CANCELLED_UPSTREAM": "submit the job again; it was cancelled at the provider, and not through the gateway.",
