@@ -99,7 +99,7 @@ test: $(VENV_READY) ## Run the tests
 
 .PHONY: torture
 torture: $(VENV_READY) ## Kill the server and cut its clients for ten minutes, and check that no watch lies
-	$(BIN)/python -m tests.faults.watches $(ARGS)
+	GRPC_VERBOSITY=NONE $(BIN)/python -m tests.faults.watches $(ARGS)
 
 .PHONY: torture-upstream
 torture-upstream: $(VENV_READY) ## Send 2000 jobs through random faults, and count what runs upstream

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import tempfile
 from pathlib import Path
 from typing import Annotated
@@ -30,8 +29,6 @@ def main(
     keep: Annotated[Path | None, typer.Option(help="New folder to keep the server's store and log in.")] = None,
 ) -> None:
     """Kill the server and cut its clients, and compare what they saw with what happened. Exit code 1 if a promise was broken."""
-    # It tells of every connection that breaks.
-    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     if keep is not None and keep.exists():
         raise typer.BadParameter(f"{keep} exists: another run's jobs could be in it")
     plan = Plan(seed=new_seed() if seed is None else seed, seconds=seconds, events=events, kills=kills)

@@ -218,7 +218,7 @@ class Torture:
         try:
             await load.finish(_FINISH_SECONDS)
         except TimeoutError:
-            self._outcome.unfinished.append("not all jobs became final")
+            self._outcome.unfinished.append("not all jobs became final, or the last event could not be made")
         world.over = True
         done, late = await asyncio.wait(watching, timeout=_FINISH_SECONDS)
         self._outcome.unfinished += [
