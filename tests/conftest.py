@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.emulators.ibm_quantum.process import EmulatorProcess
+from tests.emulators.ibm_quantum.remote import EmulatorControl
 from tests.support.gateway_process import GatewayProcess
 
 
@@ -30,3 +32,23 @@ def new_gateway(tmp_path: Path) -> Iterator[Callable[..., GatewayProcess]]:
     yield make
     for process in made:
         process.kill()
+
+
+@pytest.fixture(scope="session")
+def running_emulator() -> Iterator[EmulatorProcess]:
+    """The emulator of IBM Quantum, one process for all tests."""
+    with EmulatorProcess() as process:
+        yield process
+
+
+@pytest.fixture
+def emulator(running_emulator: EmulatorProcess) -> EmulatorProcess:
+    """The emulator as it is at the start: no jobs, no faults, no calls."""
+    running_emulator.control.reset()
+    return running_emulator
+
+
+@pytest.fixture
+def control(emulator: EmulatorProcess) -> EmulatorControl:
+    """Steers the emulator."""
+    return emulator.control

@@ -1,35 +1,17 @@
-"""Fixtures of the tests over accounts of IBM Quantum: the emulator of the service, and gateways with both of its accounts."""
+"""Fixtures of the tests over accounts of IBM Quantum: gateways with both accounts of the emulator."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.emulators.ibm_quantum.process import EmulatorProcess
-from tests.emulators.ibm_quantum.remote import EmulatorControl
 from tests.support.gateway_process import GatewayProcess
 from tests.support.ibm_accounts import ibm_account
-
-
-@pytest.fixture(scope="module")
-def running_emulator() -> Iterator[EmulatorProcess]:
-    with EmulatorProcess() as process:
-        yield process
-
-
-@pytest.fixture
-def emulator(running_emulator: EmulatorProcess) -> EmulatorProcess:
-    running_emulator.control.reset()
-    return running_emulator
-
-
-@pytest.fixture
-def control(emulator: EmulatorProcess) -> EmulatorControl:
-    return emulator.control
 
 
 @pytest.fixture

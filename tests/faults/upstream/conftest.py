@@ -3,35 +3,17 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.emulators.ibm_quantum.process import EmulatorProcess
-from tests.emulators.ibm_quantum.remote import EmulatorControl
 from tests.faults.upstream.torture import lab_settings
 from tests.support.gateway_process import GatewayProcess
 
 NewGateway = Callable[..., GatewayProcess]
-
-
-@pytest.fixture(scope="package")
-def running_emulator() -> Iterator[EmulatorProcess]:
-    with EmulatorProcess() as process:
-        yield process
-
-
-@pytest.fixture
-def emulator(running_emulator: EmulatorProcess) -> EmulatorProcess:
-    running_emulator.control.reset()
-    return running_emulator
-
-
-@pytest.fixture
-def control(emulator: EmulatorProcess) -> EmulatorControl:
-    return emulator.control
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""One emulator for all tests of the emulators, back at its start before each one."""
+"""Callers of the emulator."""
 
 from __future__ import annotations
 
@@ -7,28 +7,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from tests.emulators.ibm_quantum.process import EmulatorProcess
-from tests.emulators.ibm_quantum.remote import EmulatorControl
 from tests.unit.emulators.caller import Caller
-
-
-@pytest.fixture(scope="session")
-def running_emulator() -> Iterator[EmulatorProcess]:
-    """The process."""
-    with EmulatorProcess() as process:
-        yield process
-
-
-@pytest.fixture
-def emulator(running_emulator: EmulatorProcess) -> EmulatorProcess:
-    """The emulator as it is at the start: no jobs, no faults, no calls."""
-    running_emulator.control.reset()
-    return running_emulator
-
-
-@pytest.fixture
-def control(emulator: EmulatorProcess) -> EmulatorControl:
-    """Steers the emulator."""
-    return emulator.control
 
 
 @pytest.fixture

@@ -1,9 +1,9 @@
-"""An account of a real emulator of the service, in a process of its own."""
+"""Accounts at the emulator of the service."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack
 from typing import Any
 
@@ -21,24 +21,6 @@ from gateway.providers.ibm import CircuitFormat, CircuitProgram, HealthRecord, I
 from gateway.providers.ibm.client import IbmClient
 from gateway.workers import WorkerIbmPayloads, WorkerPool, WorkerProgramReader
 from tests.emulators.ibm_quantum.process import EmulatorProcess
-from tests.emulators.ibm_quantum.remote import EmulatorControl
-
-
-@pytest.fixture(scope="session")
-def running_emulator() -> Iterator[EmulatorProcess]:
-    with EmulatorProcess() as process:
-        yield process
-
-
-@pytest.fixture
-def emulator(running_emulator: EmulatorProcess) -> EmulatorProcess:
-    running_emulator.control.reset()
-    return running_emulator
-
-
-@pytest.fixture
-def control(emulator: EmulatorProcess) -> EmulatorControl:
-    return emulator.control
 
 
 class FixedKey:
