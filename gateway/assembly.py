@@ -8,13 +8,20 @@ from contextlib import AsyncExitStack
 from gateway.config import CredentialsSettings
 from gateway.config_accounts import AccountSettings, IbmAccountSettings, LocalAccountSettings
 from gateway.domain.provider import Provider
+from gateway.domain.spool import ResultSpool
 from gateway.engine.pacing import Pacing
 from gateway.providers.local import LocalProvider, LocalSettings
 from gateway.workers import WorkerPool, WorkerSimulators
 
 
 def new_provider(
-    name: str, account: AccountSettings, credentials: CredentialsSettings, pool: WorkerPool, parts: AsyncExitStack
+    name: str,
+    account: AccountSettings,
+    credentials: CredentialsSettings,
+    *,
+    pool: WorkerPool,
+    spool: ResultSpool,
+    parts: AsyncExitStack,
 ) -> Provider:
     """Return the provider of an account, not yet started.
 
@@ -23,6 +30,7 @@ def new_provider(
         account: Its settings.
         credentials: Where sealed keys are kept.
         pool: Where circuits are run, written and read.
+        spool: Where results are kept that a provider gives out once.
         parts: Is given what has to be closed after the provider.
 
     Raises:
@@ -33,7 +41,7 @@ def new_provider(
     # Its libraries take memory that a gateway without such an account need not have.
     from gateway.assembly_ibm import ibm_provider
 
-    return ibm_provider(name, account, credentials, pool, parts)
+    return ibm_provider(name, account, credentials, pool=pool, spool=spool, parts=parts)
 
 
 def pacing_of(accounts: Mapping[str, AccountSettings]) -> Mapping[str, Pacing]:

@@ -11,6 +11,7 @@ from gateway.credentials.sources import EnvironmentSource, FileSource, SealedFil
 from gateway.credentials.token_cache import TokenCache
 from gateway.credentials.vault import VaultAppRole, VaultSource, VaultToken
 from gateway.domain.provider import Provider
+from gateway.domain.spool import ResultSpool
 from gateway.providers.ibm import (
     IAM_URL,
     CircuitFormat,
@@ -24,7 +25,13 @@ from gateway.workers import WorkerIbmPayloads, WorkerPool
 
 
 def ibm_provider(
-    name: str, account: IbmAccountSettings, credentials: CredentialsSettings, pool: WorkerPool, parts: AsyncExitStack
+    name: str,
+    account: IbmAccountSettings,
+    credentials: CredentialsSettings,
+    *,
+    pool: WorkerPool,
+    spool: ResultSpool,
+    parts: AsyncExitStack,
 ) -> Provider:
     """Return the provider of an account of IBM Quantum, not yet started; arguments and errors as `new_provider`."""
     source = _key_source(account, credentials)
@@ -56,7 +63,7 @@ def ibm_provider(
         longest_outage=account.longest_poll,
         use_environment=account.use_environment,
     )
-    return IbmProvider(settings, tokens, WorkerIbmPayloads(pool), health)
+    return IbmProvider(settings, tokens, WorkerIbmPayloads(pool), spool, health)
 
 
 def _key_source(account: IbmAccountSettings, credentials: CredentialsSettings) -> SecretSource:

@@ -122,7 +122,7 @@ class GatewayServer:
             )
             accounts = Accounts(
                 [
-                    new_provider(name, account, settings.credentials, pool, self._parts)
+                    new_provider(name, account, settings.credentials, pool=pool, spool=store.spool, parts=self._parts)
                     for name, account in settings.accounts.items()
                 ]
             )

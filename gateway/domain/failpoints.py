@@ -9,7 +9,8 @@ the variable `GATEWAY_FAILPOINTS` names it when the server starts: entries `NAME
 | `error` | `Unavailable` is raised |
 | `delay:SECONDS` | the caller is held up; `failpoint` holds up its whole thread |
 
-and `@N` at its end means: the Nth time only. `store.before_commit=kill@3` kills the server before its third commit.
+and `@N` at its end means: the Nth time only. `store.before_commit=kill@3` kills the server before the third commit that
+changes a job.
 """
 
 from __future__ import annotations
@@ -29,8 +30,8 @@ VARIABLE = "GATEWAY_FAILPOINTS"
 
 FAILPOINTS: Mapping[str, str] = MappingProxyType(
     {
-        "store.before_commit": "changes are about to be committed",
-        "store.after_commit": "changes are committed, and nobody has heard of it",
+        "store.before_commit": "changes of jobs are about to be committed",
+        "store.after_commit": "changes of jobs are committed, and nobody has heard of it",
         "submit.before_store": "a new job was read, and is not stored yet",
         "submit.stored": "a new job is stored, and its provider was not told",
         "send.before": "the provider is about to be told of a job",
@@ -49,7 +50,8 @@ FAILPOINTS: Mapping[str, str] = MappingProxyType(
         "cancel.answered": "the provider was told to cancel, and its answer is not stored yet",
         "poll.told": "the provider told of jobs, and nothing of that is stored yet",
         "result.before_fetch": "a job is done, and its result is still at the provider",
-        "result.fetched": "a result was read, and is not stored yet",
+        "result.read": "a result is on disk as the provider gave it out, and was not understood yet",
+        "result.fetched": "a result was read and understood, and is not stored yet",
         "result.stored": "a result is stored, and the provider's copy was not released",
         "watch.tell": "a watcher is about to be told of a change that others may have heard of",
     }

@@ -19,13 +19,17 @@ _log = structlog.get_logger(__name__)
 
 
 async def recover(store: Store, accounts: Accounts, dispatchers: Mapping[str, Dispatcher]) -> None:
-    """Put every unfinished job back to work, the oldest first.
+    """Put every unfinished job back to work, the oldest first, and forget what was read for jobs that have ended since.
 
     Providers that forget their jobs when the gateway stops get them again. Other providers are asked first for what they may
     have, and what they have is followed. A job whose account is no longer configured stays as
     it is and says so.
     """
     unfinished = await store.unfinished_jobs()
+    if forgotten := await asyncio.to_thread(
+        store.spool.keep_only, [(job.account, job.provider_job_id) for job in unfinished]
+    ):
+        _log.info("spooled_results_removed", count=forgotten)
     changed = await asyncio.gather(*(_take_up(store, accounts, job) for job in unfinished))
     for job in changed:
         if job.account in dispatchers and not job.status.is_final:

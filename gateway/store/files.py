@@ -2,6 +2,7 @@
 
     DATABASE.files/ab/ab12…    a payload
     DATABASE.files/new/        what is being written, by the store or by a worker
+    DATABASE.files/spool/      what providers said, and is not stored yet: see `gateway.store.spool`
 
 A file is on disk, under its name, before a commit refers to it. Afterwards nothing changes it, so that it can be read in pieces
 from any offset, and is written as it is: outcomes at random do not shrink, and a compressed file has no offsets.
@@ -42,6 +43,8 @@ class PayloadFiles:
         self._held: WeakValueDictionary[str, KeptFile] = WeakValueDictionary()
         self.incoming = directory / "new"
         """Where to write what is to be kept."""
+        self.spool = directory / "spool"
+        """Where the store's `FileSpool` writes."""
         directory.mkdir(mode=0o700, exist_ok=True)
         shutil.rmtree(self.incoming, ignore_errors=True)
         self.incoming.mkdir(mode=0o700)
@@ -133,9 +136,8 @@ class PayloadFiles:
         return self._directory / sha256[:2] / sha256
 
     def _names(self) -> Iterator[str]:
-        for folder in self._directory.iterdir():
-            if folder != self.incoming:
-                yield from (file.name for file in folder.iterdir())
+        for folder in self._directory.glob("??"):
+            yield from (file.name for file in folder.iterdir())
 
 
 class IncomingFile:

@@ -28,6 +28,7 @@ from gateway.store.payloads import Payloads
 from gateway.store.reader import SharedSnapshot
 from gateway.store.reads import Reads
 from gateway.store.records import encode_record
+from gateway.store.spool import FileSpool
 from gateway.store.writer import GroupCommit
 from gateway.store.writes import Writes
 
@@ -47,6 +48,7 @@ class _Files:
         self.database = Database(path)
         try:
             self.files = PayloadFiles(path.with_name(f"{path.name}.files"))
+            self.spool = FileSpool(self.files.spool)
             # The last one is for looking, outside of any batch, at what is committed by now.
             self.points, self.pages, self.current = (Reads(self.database.connect(), self.files) for _ in range(3))
             self.token_key = self.points.key("resume_tokens")
@@ -82,6 +84,8 @@ class Store:
         """Key of the hashes of API keys."""
         self.payloads = Payloads(files.files, files.current.uses_file)
         """Programs and results that are too large for a row."""
+        self.spool = files.spool
+        """Results as they were read from providers, until they are stored."""
         self._closing = asyncio.Lock()
         self._listeners: list[Listener] = []
         self._writer = Lane("store-writer", GroupCommit(files.writes), publish=self._publish)

@@ -34,9 +34,12 @@ class GroupCommit:
         try:
             for request in batch:
                 self._attempt(request)
-            failpoint("store.before_commit")
+            of_jobs = bool(self._writes.events)
+            if of_jobs:
+                failpoint("store.before_commit")
             self._connection.execute("COMMIT")
-            failpoint("store.after_commit")
+            if of_jobs:
+                failpoint("store.after_commit")
         except BaseException:
             if self._connection.in_transaction:
                 self._connection.execute("ROLLBACK")

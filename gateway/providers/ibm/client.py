@@ -114,9 +114,21 @@ class IbmClient:
         """Return the program of a job."""
         return await self._get(wire.JobProgram, f"/jobs/{_part(job_id)}")
 
-    async def results(self, job_id: str) -> bytes:
-        """Return the results of a job as they are; empty if there are none."""
-        return (await self._call(Call("GET", f"/jobs/{_part(job_id)}/results"))).body
+    async def results(self, job_id: str, keep: Callable[[bytes], None] = lambda _: None) -> bytes:
+        """Return the results of a job as they are; empty if there are none.
+
+        Args:
+            job_id: Which job.
+            keep: Is given them on the thread that has read them, before anybody else, even if the caller is gone.
+        """
+        call, repeat = Call("GET", f"/jobs/{_part(job_id)}/results"), not self._breaker.is_open
+
+        def read(token: Secret) -> Reply:
+            reply = self._transport.call(call, token, repeat=repeat)
+            keep(reply.body)
+            return reply
+
+        return (await self._with_token(read)).body
 
     async def metrics(self, job_id: str) -> wire.JobMetrics:
         """Return more about a job."""

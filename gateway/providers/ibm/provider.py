@@ -7,8 +7,10 @@ from collections.abc import AsyncIterator, Iterable
 from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime
+from functools import partial
 
 import orjson
+import structlog
 from qgateway.v1 import program_pb2
 
 from gateway.domain.backend import Backend, BackendProperties, BackendStatus
@@ -19,6 +21,7 @@ from gateway.domain.errors import (
     Reason,
     Unavailable,
 )
+from gateway.domain.failpoints import failpoint
 from gateway.domain.job import JobFailure, JobStatus, ProgramKind, RunOptions, SchedulingMode, utc_now
 from gateway.domain.payload import Payload
 from gateway.domain.provider import (
@@ -36,6 +39,7 @@ from gateway.domain.provider import (
     QueuePlace,
 )
 from gateway.domain.secret import TokenSource
+from gateway.domain.spool import ResultSpool
 from gateway.providers.ibm import states, wire
 from gateway.providers.ibm.backends import properties_of
 from gateway.providers.ibm.bodies import in_utc, listing, new_job, raw_program
@@ -49,10 +53,11 @@ from gateway.providers.ibm.shelf import Shelf
 from gateway.providers.ibm.tags import hidden, marker_of, marker_tag, visible
 from gateway.providers.ibm.together import for_each
 
+_log = structlog.get_logger(__name__)
+
 _FEW = 2
 """Up to so many jobs are looked up one by one: a listing would cost no less."""
 _RETRY_SECONDS = 5.0
-_KEPT_RESULTS = 16
 _KEPT_JOBS = 1000
 
 
@@ -65,18 +70,25 @@ class IbmProvider:
         settings: Where the instance is, and limits.
         tokens: Where tokens come from. Whoever made it starts and closes it.
         payloads: Writes circuits and reads results.
+        spool: Keeps results as they came until the engine has stored them: they may be given out once only.
         health: How the account is; the same record that is told of the credentials.
     """
 
-    def __init__(self, settings: IbmSettings, tokens: TokenSource, payloads: Payloads, health: HealthRecord) -> None:
+    def __init__(
+        self,
+        settings: IbmSettings,
+        tokens: TokenSource,
+        payloads: Payloads,
+        spool: ResultSpool,
+        health: HealthRecord,
+    ) -> None:
         self._settings = settings
         self._payloads = payloads
         self._health = health
         self._client = IbmClient(settings, tokens, health)
         self._tokens = tokens
         self._catalogue = Catalogue(self._client, settings)
-        # Results may be given out once only: what was read is kept until the engine has stored it.
-        self._results: Shelf[bytes] = Shelf(_KEPT_RESULTS)
+        self._spool = spool
         self._ended: Shelf[wire.JobDocument] = Shelf(_KEPT_JOBS)
         self._looking: asyncio.Task[None] | None = None
 
@@ -248,7 +260,7 @@ class IbmProvider:
     async def fetch_result(self, provider_job_id: str) -> Payload:
         """Return the result of a DONE job as a serialised `qgateway.v1.JobResult`.
 
-        It is read from the provider once, and kept until `forget`.
+        It is read from the provider once, and kept on disk until `forget`.
 
         Raises:
             NotFound: The provider has no such job, or no result of it any more.
@@ -260,7 +272,9 @@ class IbmProvider:
             raise FailedPrecondition(
                 f"The job is {job.state.status}, so there is no result to fetch.", reason=Reason.RESULT_NOT_READY
             )
-        results = self._results.get(provider_job_id) or await self._read_results(provider_job_id)
+        results = await asyncio.to_thread(self._spool.get, self.account, provider_job_id)
+        if results is None:
+            results = await self._read_results(provider_job_id)
         decoded = await self._payloads.decode(
             results,
             program=job.program.id,
@@ -270,7 +284,7 @@ class IbmProvider:
             status=job.state.status,
         )
         if decoded is None:
-            self._results.drop(provider_job_id)
+            await asyncio.to_thread(self._spool.drop, self.account, provider_job_id)
             raise Unavailable(
                 f"What the provider of account {self.account!r} sent is no result. The gateway asks again by itself.",
                 metadata={"account": self.account},
@@ -291,8 +305,8 @@ class IbmProvider:
         return program_pb2.Program(raw=raw).SerializeToString()
 
     async def forget(self, provider_job_id: str) -> None:
-        """Release what is kept in memory of a final job whose result is stored."""
-        self._results.drop(provider_job_id)
+        """Release what is kept of a final job whose result is stored."""
+        await asyncio.to_thread(self._spool.drop, self.account, provider_job_id)
         self._ended.drop(provider_job_id)
 
     async def queue_place(self, provider_job_id: str) -> QueuePlace | None:
@@ -482,8 +496,9 @@ class IbmProvider:
         return ""
 
     async def _read_results(self, provider_job_id: str) -> bytes:
+        self._spool.check_room()
         try:
-            results = await self._client.results(provider_job_id)
+            results = await self._client.results(provider_job_id, partial(self._keep_results, provider_job_id))
         except NotFound as error:
             raise NotFound(
                 "The provider has no result of the job any more.", reason=Reason.RESULT_ABSENT, metadata=error.metadata
@@ -493,8 +508,17 @@ class IbmProvider:
                 "The provider has the job as completed, and no result of it yet. The gateway asks again by itself.",
                 retry_after=_RETRY_SECONDS,
             )
-        self._results.put(provider_job_id, results)
         return results
+
+    def _keep_results(self, provider_job_id: str, results: bytes) -> None:
+        """Bring results to disk, on the thread that has read them: nothing can come between, not even the end of the server."""
+        if not results:
+            return
+        try:
+            self._spool.put(self.account, provider_job_id, results)
+        except OSError:  # they are in memory, and may still be stored from there
+            _log.exception("results_not_spooled", account=self.account, provider_job_id=provider_job_id)
+        failpoint("result.read")
 
     async def _version(self, backend: str) -> str:
         """Return the version of a backend; empty if it is gone or cannot be read now."""

@@ -42,6 +42,7 @@ WAYS = {
             "send.accepted=kill",
             "poll.told=kill",
             "result.before_fetch=kill",
+            "result.read=kill",
             "result.fetched=kill",
             "result.stored=kill",
         )
@@ -80,6 +81,7 @@ def test_every_failpoint_of_a_jobs_life_is_tried() -> None:
 def test_a_gateway_that_is_killed_on_the_way_makes_one_job_of_one(
     new_lab_gateway: Callable[..., GatewayProcess], control: EmulatorControl, way: str, failpoint: str
 ) -> None:
+    control.settings(results_once=True)
     gateway = new_lab_gateway().start(FAILPOINTS=failpoint)
     if fault := WAYS[way].fault:
         control.fault("POST /jobs", **fault)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -19,6 +20,7 @@ from gateway.domain.provider import ProviderSubmission, ProviderUpdate
 from gateway.domain.secret import Secret
 from gateway.providers.ibm import CircuitFormat, CircuitProgram, HealthRecord, IamExchange, IbmProvider, IbmSettings
 from gateway.providers.ibm.client import IbmClient
+from gateway.store.spool import FileSpool
 from gateway.workers import WorkerIbmPayloads, WorkerPool, WorkerProgramReader
 from tests.emulators.ibm_quantum.process import EmulatorProcess
 
@@ -111,11 +113,13 @@ class Bench:
     Args:
         account: Whose provider it is.
         pool: Reads and writes circuits.
+        spool: Keeps results as they came.
     """
 
-    def __init__(self, account: Account, pool: WorkerPool) -> None:
+    def __init__(self, account: Account, pool: WorkerPool, spool: FileSpool) -> None:
         self.account = account
-        self.provider = IbmProvider(account.settings, account.tokens, WorkerIbmPayloads(pool), account.health)
+        self.spool = spool
+        self.provider = IbmProvider(account.settings, account.tokens, WorkerIbmPayloads(pool), spool, account.health)
         self._reader = WorkerProgramReader(pool)
 
     async def backend(self, name: str = "ibm_alder") -> Backend:
@@ -157,12 +161,12 @@ class Bench:
 
 @pytest.fixture
 async def new_bench(
-    new_account: Callable[..., Account], pool: WorkerPool, closing: AsyncExitStack
+    new_account: Callable[..., Account], pool: WorkerPool, closing: AsyncExitStack, tmp_path: Path
 ) -> Callable[..., Bench]:
     """Makes benches over accounts of their own."""
 
     def make(**changes: Any) -> Bench:
-        bench = Bench(new_account(**changes), pool)
+        bench = Bench(new_account(**changes), pool, FileSpool(tmp_path / "spool"))
         closing.push_async_callback(bench.provider.close)
         return bench
 

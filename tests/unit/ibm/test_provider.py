@@ -24,7 +24,7 @@ from gateway.domain.errors import (
 )
 from gateway.domain.job import JobStatus, MeasLevel, ProgramKind, ProgramSummary, RunOptions, SchedulingMode
 from gateway.domain.program import PreparedProgram
-from gateway.domain.provider import Health, Provider, ProviderJobQuery, ProviderSubmission
+from gateway.domain.provider import Health, NoNews, Provider, ProviderJobQuery, ProviderSubmission
 from gateway.domain.session import SessionState
 from gateway.providers.ibm.bodies import new_job
 from tests.emulators.ibm_quantum.remote import EmulatorControl
@@ -275,8 +275,10 @@ async def test_many_jobs_without_the_common_tag_are_looked_up_a_few_at_a_time(
     assert len(await bench.provider.poll(ids)) == 3
     control.clear_faults()
     control.fault("GET /jobs/{job_id}", "respond", status=429, skip=2)
-    with pytest.raises(ResourceExhausted):
-        await bench.provider.poll(ids)
+    told = await bench.provider.poll(ids)
+    assert {update.provider_job_id for update in told} == set(ids)
+    (unknown,) = (update for update in told if isinstance(update, NoNews))
+    assert isinstance(unknown.error, ResourceExhausted)
 
 
 async def test_a_job_is_followed_from_queued_to_done(bench: Bench, control: EmulatorControl) -> None:
@@ -403,6 +405,21 @@ async def test_a_result_is_read_once_until_it_is_forgotten(bench: Bench, control
     with pytest.raises(NotFound) as caught:
         await bench.provider.fetch_result(job_id)
     assert caught.value.reason is Reason.RESULT_ABSENT
+
+
+async def test_a_result_is_kept_although_whoever_asked_for_it_is_gone(bench: Bench, control: EmulatorControl) -> None:
+    control.settings(results_once=True)
+    job_id = await bench.submit(PROGRAM)
+    await bench.ended(job_id)
+    fault = control.fault("GET /jobs/{job_id}/results", "delay")
+    asking = asyncio.create_task(bench.provider.fetch_result(job_id))
+    await until(lambda: control.faults()[0]["hits"])
+    asking.cancel()
+    await asyncio.wait([asking])
+    control.clear_faults(fault)
+    await until(lambda: bench.spool.get("alpha", job_id))
+    assert result_pb2.JobResult.FromString(await bench.provider.fetch_result(job_id)).success
+    assert control.counts()["GET /jobs/{job_id}/results"] == 1
 
 
 @pytest.mark.parametrize(
