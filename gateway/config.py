@@ -19,6 +19,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 from gateway.access.api_keys import ApiKey, hash_api_key
 from gateway.config_accounts import AccountSettings, LocalAccountSettings
 from gateway.config_base import Section
+from gateway.config_callers import CertificateSettings
 from gateway.domain.access import NAME, Role
 
 
@@ -37,6 +38,15 @@ def is_loopback(listen: str) -> bool:
         return False
 
 
+def _check_address(value: str | None) -> str | None:
+    if value is None:
+        return None
+    host, _, port = value.rpartition(":")
+    if not host or not port.isdigit() or int(port) > 65535:  # noqa: PLR2004
+        raise ValueError("must be HOST:PORT, such as 127.0.0.1:50051")
+    return value
+
+
 class TlsSettings(Section):
     """TLS of the server. Without `certificate` and `key` it speaks plain text, and then on loopback only."""
 
@@ -45,7 +55,13 @@ class TlsSettings(Section):
     key: Path | None = None
     """PEM file with its private key."""
     client_ca: Path | None = None
-    """PEM file with the authorities of client certificates. If it is set, every client must show one (mTLS)."""
+    """PEM file with the authorities of client certificates. If it is set, clients must show one (mTLS): all of them, or those that
+    call at `client_listen`."""
+    client_listen: str | None = None
+    """Second address and port, for clients with certificates. If it is set, those that call at `server.listen` need none."""
+    poll_interval: Annotated[float, Field(ge=0.05, le=3600)] = 5.0
+    """Seconds between two looks at these files. New ones take effect for new connections, without a restart; wrong ones leave the
+    old in use, and turn the health of `tls` red."""
 
     @model_validator(mode="after")
     def _complete(self) -> TlsSettings:
@@ -53,7 +69,14 @@ class TlsSettings(Section):
             raise ValueError("certificate and key belong together: set both, or neither")
         if self.client_ca is not None and self.certificate is None:
             raise ValueError("client_ca needs certificate and key")
+        if self.client_listen is not None and self.client_ca is None:
+            raise ValueError("client_listen needs client_ca")
         return self
+
+    @field_validator("client_listen")
+    @classmethod
+    def _host_and_port(cls, value: str | None) -> str | None:
+        return _check_address(value)
 
 
 class ServerSettings(Section):
@@ -93,12 +116,7 @@ class ServerSettings(Section):
     @field_validator("listen", "health_listen")
     @classmethod
     def _host_and_port(cls, value: str | None) -> str | None:
-        if value is None:
-            return None
-        host, _, port = value.rpartition(":")
-        if not host or not port.isdigit() or int(port) > 65535:  # noqa: PLR2004
-            raise ValueError("must be HOST:PORT, such as 127.0.0.1:50051")
-        return value
+        return _check_address(value)
 
     @model_validator(mode="after")
     def _safe(self) -> ServerSettings:
@@ -217,6 +235,8 @@ class AccessSettings(Section):
 
     api_keys: tuple[ApiKeySettings, ...] = ()
     """The API keys that are accepted."""
+    certificates: tuple[CertificateSettings, ...] = ()
+    """The callers that client certificates name."""
 
     @field_validator("api_keys")
     @classmethod
@@ -268,6 +288,12 @@ class Settings(BaseSettings):
     """Provider accounts by name, in the order in which a backend is looked for. Default: one local account."""
     log: LogSettings = LogSettings()
     """What is logged."""
+
+    @model_validator(mode="after")
+    def _certificates_are_asked_for(self) -> Settings:
+        if self.access.certificates and self.server.tls.client_ca is None:
+            raise ValueError("access.certificates needs server.tls.client_ca: clients are not asked for certificates")
+        return self
 
     @field_validator("accounts")
     @classmethod

@@ -32,9 +32,11 @@ from qgateway.v1 import (
 )
 
 from gateway.access.api_keys import KeyRing
+from gateway.access.authenticator import Authenticator
+from gateway.access.certificates import ClientCertificates
 from gateway.access.open_calls import OpenCalls
 from gateway.assembly import new_provider, pacing_of
-from gateway.config import ConfigError, ServerSettings, Settings
+from gateway.config import ConfigError, ServerSettings, Settings, TlsSettings
 from gateway.config_accounts import LocalAccountSettings
 from gateway.domain import failpoints
 from gateway.domain.program import ProgramReader
@@ -50,6 +52,7 @@ from gateway.rpc.job_service import JobService
 from gateway.rpc.limits import Limits
 from gateway.rpc.read_services import AccountService, BackendService, ServerService
 from gateway.rpc.session_service import SessionService
+from gateway.rpc.tls import ServerCertificate, TlsFiles, TlsUnusable
 from gateway.store import Store
 from gateway.workers import WorkerPool, WorkerProgramReader
 
@@ -87,7 +90,7 @@ class GatewayServer:
         settings: All settings.
 
     Raises:
-        ConfigError: The settings leave something out that the server needs.
+        ConfigError: The settings leave something out that the server needs, or a TLS file cannot be used.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -98,8 +101,11 @@ class GatewayServer:
         self._health = HealthServicer()
         self._told_health: dict[str, health_pb2.HealthCheckResponse.ServingStatus.ValueType] = {}
         self._engine: Engine
+        self._certificate = _server_certificate(settings.server.tls)
         self.port = 0
         """Port that the server listens on; 0 before `start`."""
+        self.client_port = 0
+        """Port for clients with certificates, if they have one of their own; 0 before `start`."""
 
     async def start(self) -> None:
         """Open the store, take up unfinished jobs, and listen.
@@ -114,7 +120,7 @@ class GatewayServer:
             store = await Store.open(settings.store.path)
             self._parts.push_async_callback(store.close)
             open_calls = OpenCalls()
-            ring, keys = await self._start_identity(store, open_calls)
+            authenticator, keys = await self._start_identity(store, open_calls)
             pool = _worker_pool(settings, store.payloads.incoming)
             self._parts.push_async_callback(pool.close)
             reader = WorkerProgramReader(
@@ -135,7 +141,7 @@ class GatewayServer:
             compactor = Compactor(store, history.max_age, history.max_events, history.interval)
             self._parts.push_async_callback(compactor.close)
             self._parts.push_async_callback(self._engine.close)
-            await self._listen(accounts, reader, keys, CallInterceptor(ring, self._engine.trail, open_calls))
+            await self._listen(accounts, reader, keys, CallInterceptor(authenticator, self._engine.trail, open_calls))
         except BaseException:
             await self._parts.aclose()
             raise
@@ -145,7 +151,11 @@ class GatewayServer:
         # A busy event loop must not keep the store's threads from the interpreter for whole milliseconds.
         sys.setswitchinterval(0.0002)
         _log.info(
-            "listening", address=settings.server.listen, port=self.port, tls=settings.server.tls.certificate is not None
+            "listening",
+            address=settings.server.listen,
+            port=self.port,
+            tls=self._certificate is not None,
+            **({"client_port": self.client_port} if self.client_port else {}),
         )
 
     async def stop(self) -> None:
@@ -157,7 +167,7 @@ class GatewayServer:
         await self._parts.aclose()
         _log.info("stopped")
 
-    async def _start_identity(self, store: Store, open_calls: OpenCalls) -> tuple[KeyRing, ApiKeys]:
+    async def _start_identity(self, store: Store, open_calls: OpenCalls) -> tuple[Authenticator, ApiKeys]:
         """Learn who may call.
 
         Raises:
@@ -166,7 +176,8 @@ class GatewayServer:
         ring = KeyRing(self._keys, store.api_key_key)
         keys = ApiKeys(store, ring, open_calls, store.api_key_key)
         await keys.start()
-        if ring.is_empty:
+        certificates = ClientCertificates(entry.rule() for entry in self._settings.access.certificates)
+        if ring.is_empty and not certificates:
             raise ConfigError(
                 "There are no API keys, so nobody could call. Make the first one with 'gateway init', or try the gateway out "
                 "with 'gateway serve --dev'."
@@ -174,7 +185,7 @@ class GatewayServer:
         self._parts.push_async_callback(keys.close)
         noting = asyncio.create_task(keys.run())
         self._parts.callback(noting.cancel)
-        return ring, keys
+        return Authenticator(ring, certificates), keys
 
     async def _listen(
         self, accounts: Accounts, reader: ProgramReader, keys: ApiKeys, interceptor: CallInterceptor
@@ -205,7 +216,7 @@ class GatewayServer:
         if settings.reflection:
             names = (*_SERVICES, health_pb2.DESCRIPTOR.services_by_name["Health"].full_name, reflection.SERVICE_NAME)
             reflection.enable_server_reflection(names, server)
-        self.port = _bind(server, "listen", settings.listen, _credentials(settings))
+        self._open_ports(server)
         await server.start()
         self._server = server
         if settings.health_listen is not None:
@@ -220,18 +231,36 @@ class GatewayServer:
         following = asyncio.create_task(self._follow_health(accounts))
         self._parts.callback(following.cancel)
 
+    def _open_ports(self, server: grpc.aio.Server) -> None:
+        """Let the server listen, and follow the files of its certificate."""
+        settings, certificate = self._settings.server, self._certificate
+        if certificate is None:
+            self.port = _bind(server, "listen", settings.listen, None)
+            return
+        ask_all = settings.tls.client_ca is not None and settings.tls.client_listen is None
+        self.port = _bind(server, "listen", settings.listen, certificate.credentials(ask_clients=ask_all))
+        if settings.tls.client_listen is not None:
+            asking = certificate.credentials(ask_clients=True)
+            self.client_port = _bind(server, "tls.client_listen", settings.tls.client_listen, asking)
+        following = asyncio.create_task(certificate.run())
+        self._parts.callback(following.cancel)
+
     async def _follow_health(self, accounts: Accounts) -> None:
-        """Tell the health of the accounts as it changes, until cancelled."""
+        """Tell the health of the accounts and of the certificate as it changes, until cancelled."""
         while True:
             await asyncio.sleep(_HEALTH_SECONDS)
             await self._tell_health(accounts)
 
     async def _tell_health(self, accounts: Accounts) -> None:
-        for name, provider in accounts.providers.items():
-            health = _HEALTH[provider.health().health]
-            if self._told_health.get(name) != health:
-                self._told_health[name] = health
-                await self._health.set(f"account/{name}", health)
+        healths = {
+            f"account/{name}": _HEALTH[provider.health().health] for name, provider in accounts.providers.items()
+        }
+        if self._certificate is not None:
+            healths["tls"] = _HEALTH[Health.DEGRADED if self._certificate.trouble else Health.SERVING]
+        for service, health in healths.items():
+            if self._told_health.get(service) != health:
+                self._told_health[service] = health
+                await self._health.set(service, health)
 
 
 async def serve(settings: Settings, on_ready: Callable[[int], None]) -> None:
@@ -304,15 +333,17 @@ def _channel_options(settings: ServerSettings) -> list[tuple[str, Any]]:
     ]
 
 
-def _credentials(settings: ServerSettings) -> grpc.ServerCredentials | None:
-    tls = settings.tls
-    if tls.certificate is None or tls.key is None:
+def _server_certificate(settings: TlsSettings) -> ServerCertificate | None:
+    """Return the certificate of a server that speaks TLS.
+
+    Raises:
+        ConfigError: Its files cannot be used.
+    """
+    if settings.certificate is None or settings.key is None:
         return None
     try:
-        authorities = tls.client_ca.read_bytes() if tls.client_ca else None
-        pair = (tls.key.read_bytes(), tls.certificate.read_bytes())
-    except OSError as error:
-        raise ConfigError(f"server.tls: cannot read {error.filename}: {error.strerror}") from None
-    return grpc.ssl_server_credentials(
-        [pair], root_certificates=authorities, require_client_auth=authorities is not None
-    )
+        return ServerCertificate(
+            TlsFiles(settings.certificate, settings.key, settings.client_ca), settings.poll_interval
+        )
+    except TlsUnusable as error:
+        raise ConfigError(f"server.tls: {error}") from None

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
+from gateway.access.refusals import expired, revoked
 from gateway.domain.access import Caller, Role
 from gateway.domain.api_key import ApiKeyRecord
 from gateway.domain.errors import Reason, Unauthenticated
@@ -130,23 +131,9 @@ class KeyRing:
         if record.revoked_at is not None:
             raise revoked()
         if caller.expires_at is not None and now >= caller.expires_at:
-            raise expired()
+            raise expired(caller)
         self._last_uses[record.id] = now
         return caller
-
-
-def revoked() -> Unauthenticated:
-    """Return the error for a credential that was valid once."""
-    return Unauthenticated(
-        "The API key was revoked. Ask an operator of the gateway for a new one.", reason=Reason.API_KEY_REVOKED
-    )
-
-
-def expired() -> Unauthenticated:
-    """Return the error for a credential whose time is over."""
-    return Unauthenticated(
-        "The API key has expired. Ask an operator of the gateway for a new one.", reason=Reason.API_KEY_EXPIRED
-    )
 
 
 def _unknown() -> Unauthenticated:

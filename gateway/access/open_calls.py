@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from gateway.access.api_keys import expired, revoked
+from gateway.access.refusals import expired, revoked
 from gateway.domain.access import Caller
 from gateway.domain.errors import Unauthenticated
 
@@ -34,7 +34,8 @@ class OpenCalls:
         tasks.add(task)
         timer = None
         if caller.expires_at is not None:
-            timer = asyncio.get_running_loop().call_later(caller.expires_at - time.time(), self._end, task, expired())
+            seconds = caller.expires_at - time.time()
+            timer = asyncio.get_running_loop().call_later(seconds, self._end, task, expired(caller))
         try:
             yield
         except asyncio.CancelledError:

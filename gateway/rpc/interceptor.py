@@ -11,12 +11,13 @@ import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextvars import ContextVar
 from dataclasses import replace
-from typing import Any, Protocol, TypeAlias
+from typing import Any, TypeAlias
 
 import grpc
 import structlog
 from google.protobuf.message import DecodeError
 
+from gateway.access.authenticator import Authenticator
 from gateway.access.open_calls import OpenCalls
 from gateway.domain.access import AuditEntry, Caller, Role
 from gateway.domain.errors import (
@@ -48,17 +49,6 @@ _READ_BY_SERVICER = frozenset({"/qgateway.v1.JobService/UploadProgram"})
 
 _Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
 _Context = grpc.aio.ServicerContext[Any, Any]
-
-
-class Authenticator(Protocol):
-    """Finds the caller behind an `authorization` header."""
-
-    def authenticate(self, authorization: str | None) -> Caller:
-        """Return the caller.
-
-        Raises:
-            Unauthenticated: The header names none.
-        """
 
 
 def current_caller() -> Caller:
@@ -107,7 +97,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
 
         async def answer(request: object, context: _Context) -> object:
             try:
-                gate.admit(request, context)
+                await gate.admit(request, context)
                 if gate.records_success:
                     await gate.record(request, context)
                 if gate.is_endless:
@@ -124,7 +114,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
 
         async def stream(request: object, context: _Context) -> AsyncIterator[object]:
             try:
-                gate.admit(request, context)
+                await gate.admit(request, context)
                 with self._open_calls.of(current_caller()):
                     async for response in behaviour(request, context):
                         yield response
@@ -157,7 +147,7 @@ class _Gate:
         self._implemented = implemented
         self._rules = RULES[method]
 
-    def admit(self, request: object, context: _Context) -> None:
+    async def admit(self, request: object, context: _Context) -> None:
         """Make the caller known to the servicer.
 
         Raises:
@@ -167,7 +157,7 @@ class _Gate:
             InvalidArgument: The request cannot be decoded.
         """
         rules = self._rules
-        caller = self._authenticator.authenticate(_authorization(context))
+        caller = await self._authenticator.authenticate(_authorization(context), context.auth_context)
         _caller.set(caller if rules.read_only else replace(caller, peer=context.peer()))
         if not caller.role.grants(rules.scope):
             needed = Role.least_for(rules.scope)

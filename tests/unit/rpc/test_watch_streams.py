@@ -13,6 +13,8 @@ import pytest
 from qgateway.v1 import job_pb2, job_service_pb2, job_service_pb2_grpc
 
 from gateway.access.api_keys import ApiKey, KeyRing, hash_api_key
+from gateway.access.authenticator import Authenticator
+from gateway.access.certificates import ClientCertificates
 from gateway.access.open_calls import OpenCalls
 from gateway.config import ServerSettings
 from gateway.domain.access import Role
@@ -38,7 +40,11 @@ async def wire(tmp_path: Path) -> AsyncIterator[Wire]:
     async with running_engine(tmp_path / "store.db", ScriptedProvider()) as engine:
         keys = [ApiKey(role, "physics", role, hash_api_key(key)) for role, key in KEYS.items()]
         server = grpc.aio.server(
-            interceptors=[CallInterceptor(KeyRing(keys, b"unused"), engine.trail, OpenCalls())],
+            interceptors=[
+                CallInterceptor(
+                    Authenticator(KeyRing(keys, b"unused"), ClientCertificates(())), engine.trail, OpenCalls()
+                )
+            ],
             options=_channel_options(settings),
         )
         limits = Limits(heartbeat_interval=HEARTBEAT, max_streams_per_caller=3)

@@ -11,6 +11,8 @@ _BY_REASON = {
     "CALL_RATE_EXCEEDED": "make fewer calls a second: watch a job instead of asking for it again and again.",
     "CANCELLED_BY_CALLER": "submit the job again if the cancellation was a mistake.",
     "CANCELLED_UPSTREAM": "submit the job again; it was cancelled at the provider, and not through the gateway.",
+    "CERTIFICATE_EXPIRED": "renew the certificate of tls_cert (QGATEWAY_TLS_CERT) and connect again.",
+    "CERTIFICATE_UNKNOWN": "ask the operator to let your certificate in, or set QGATEWAY_API_KEY to your key.",
     "CREDENTIALS_REFUSED": "ask the operator to put a valid key of the account into the gateway; until then use another account.",
     "DOWNLOAD_CORRUPT": "download again; if it happens again, the stored data is damaged: tell the operator.",
     "ETAG_MISMATCH": "read the job again and decide anew: somebody changed it meanwhile.",
