@@ -7,6 +7,7 @@ from contextlib import AsyncExitStack
 
 from gateway.config import CredentialsSettings
 from gateway.config_accounts import AccountSettings, IbmAccountSettings, LocalAccountSettings
+from gateway.domain.policy import Metering
 from gateway.domain.provider import Provider
 from gateway.domain.spool import ResultSpool
 from gateway.engine.pacing import Pacing
@@ -55,6 +56,14 @@ def pacing_of(accounts: Mapping[str, AccountSettings]) -> Mapping[str, Pacing]:
         )
         for name, account in accounts.items()
         if isinstance(account, IbmAccountSettings)
+    }
+
+
+def metering_of(accounts: Mapping[str, AccountSettings]) -> Mapping[str, Metering]:
+    """Return how the jobs of the accounts count in budgets."""
+    return {
+        name: Metering(account.metered, account.reserved_seconds_per_job, account.reserved_seconds_per_shot)
+        for name, account in accounts.items()
     }
 
 

@@ -25,9 +25,11 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 config = typer.Typer(help="The configuration.", no_args_is_help=True)
+policy = typer.Typer(help="The policy: what each tenant may use.", no_args_is_help=True)
 app.command()(init)
 app.add_typer(keys, name="keys")
 app.add_typer(config, name="config")
+app.add_typer(policy, name="policy")
 app.add_typer(audit, name="audit")
 app.add_typer(credentials, name="credentials")  # its settings: see `_credential_defaults`
 
@@ -39,13 +41,14 @@ ConfigFile = Annotated[
 
 def main() -> None:
     """Run the command; what cannot work as it is set up ends it with exit code 2 and one message."""
+    from gateway.access.policy import PolicyError
     from gateway.config import ConfigError
     from gateway.credentials.errors import CredentialError
     from gateway.store import StoreUnusable
 
     try:
         app()
-    except (ConfigError, CredentialError, StoreUnusable) as error:
+    except (ConfigError, CredentialError, PolicyError, StoreUnusable) as error:
         typer.echo(str(error), err=True)
         sys.exit(2)
 
@@ -148,11 +151,34 @@ def generate_key(
 @config.command("check")
 def check_config(config_file: ConfigFile = None) -> None:
     """Check the configuration without starting the server. Exit code 2 if it is wrong."""
+    from gateway.access.policy import read_policy
     from gateway.config import load_settings
 
-    for key in load_settings(config_file).access.api_keys:
+    settings = load_settings(config_file)
+    for key in settings.access.api_keys:
         key.load()
+    if settings.access.policy is not None:
+        read_policy(settings.access.policy, settings.accounts)
     typer.echo("The configuration is right.")
+
+
+@policy.command("check")
+def check_policy(
+    file: Annotated[
+        Path | None, typer.Argument(help="The policy. Default: the one of the setting access.policy.")
+    ] = None,
+    config_file: ConfigFile = None,
+) -> None:
+    """Check a policy, before or while a server uses it. Exit code 2 if it is wrong."""
+    from gateway.access.policy import read_policy
+    from gateway.config import ConfigError, load_settings
+
+    settings = load_settings(config_file)
+    path = file or settings.access.policy
+    if path is None:
+        raise ConfigError("There is no policy: name a file, or set access.policy.")
+    tenants = ", ".join(read_policy(path, settings.accounts).tenants) or "none"
+    typer.echo(f"The policy is right. Tenants with a table of their own: {tenants}.")
 
 
 @config.command("reference")

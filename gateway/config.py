@@ -237,6 +237,11 @@ class AccessSettings(Section):
     """The API keys that are accepted."""
     certificates: tuple[CertificateSettings, ...] = ()
     """The callers that client certificates name."""
+    policy: Path | None = None
+    """TOML file that says what each tenant may use: accounts, backends and limits. It is read again when it changes. Default: all
+    accounts and backends, within the limits that hold for tenants which such a file does not name."""
+    max_calls_per_second: Annotated[float, Field(gt=0)] = 2_000.0
+    """Most calls a second that one caller goes on making; ten times as many can come at once after a rest."""
 
     @field_validator("api_keys")
     @classmethod

@@ -33,6 +33,12 @@ class LocalAccountSettings(Section):
     """Most experiments of a job."""
     max_result_bytes: Annotated[int, Field(ge=1024, lt=2**31)] = 1024**3
     """Largest result of a job, in bytes. A job whose outcomes would take more ends in ERROR."""
+    metered: bool = False
+    """Whether the seconds of runs count in the tenants' budgets of QPU time. Simulations use no QPU: by default they do not."""
+    reserved_seconds_per_job: Annotated[float, Field(ge=0)] = 0.0
+    """If metered: seconds that a job holds of its tenant's budgets until its charge is known."""
+    reserved_seconds_per_shot: Annotated[float, Field(ge=0)] = 0.0
+    """If metered: seconds that it holds beside that for each shot of each circuit."""
 
 
 class VaultKeySettings(Section):
@@ -115,6 +121,13 @@ class IbmAccountSettings(Section):
     """Seconds of silence after which a reply is given up."""
     submit_timeout: Annotated[float, Field(gt=0, le=600)] = 120.0
     """Seconds of silence after which the reply to a new job is given up."""
+    metered: bool = True
+    """Whether the seconds of runs count in the tenants' budgets of QPU time."""
+    reserved_seconds_per_job: Annotated[float, Field(ge=0)] = 2.0
+    """If metered: QPU seconds that a job holds of its tenant's budgets as long as the provider has given neither an estimate nor a
+    charge."""
+    reserved_seconds_per_shot: Annotated[float, Field(ge=0)] = 0.0005
+    """If metered: QPU seconds that it holds beside that for each shot of each circuit."""
     threads: Annotated[int, Field(ge=1, le=64)] = 8
     """Most calls to the provider at a time."""
     use_environment: bool = True

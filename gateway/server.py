@@ -33,15 +33,19 @@ from qgateway.v1 import (
 
 from gateway.access.api_keys import KeyRing
 from gateway.access.authenticator import Authenticator
+from gateway.access.call_rate import CallRate
 from gateway.access.certificates import ClientCertificates
 from gateway.access.open_calls import OpenCalls
-from gateway.assembly import new_provider, pacing_of
+from gateway.access.policy import PolicyFile
+from gateway.assembly import metering_of, new_provider, pacing_of
 from gateway.config import ConfigError, ServerSettings, Settings, TlsSettings
 from gateway.config_accounts import LocalAccountSettings
 from gateway.domain import failpoints
+from gateway.domain.policy import Policy, PolicySource
 from gateway.domain.program import ProgramReader
 from gateway.domain.provider import Health
 from gateway.engine.accounts import Accounts
+from gateway.engine.admission import Admission
 from gateway.engine.api_keys import ApiKeys
 from gateway.engine.compactor import Compactor
 from gateway.engine.engine import Engine
@@ -91,11 +95,13 @@ class GatewayServer:
 
     Raises:
         ConfigError: The settings leave something out that the server needs, or a TLS file cannot be used.
+        PolicyError: The policy is wrong.
     """
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._keys = [key.load() for key in settings.access.api_keys]
+        self._policies = _policies(settings)
         self._parts = AsyncExitStack()
         self._server: grpc.aio.Server
         self._health = HealthServicer()
@@ -130,18 +136,22 @@ class GatewayServer:
                 [
                     new_provider(name, account, settings.credentials, pool=pool, spool=store.spool, parts=self._parts)
                     for name, account in settings.accounts.items()
-                ]
+                ],
+                self._policies,
             )
             await accounts.start()
             self._parts.push_async_callback(accounts.close)
             uploads = UploadLimits(settings.server.max_program_bytes, settings.server.upload_retention)
-            self._engine = Engine(accounts, store, reader, pacing_of(settings.accounts), uploads)
+            admission = Admission(self._policies, metering_of(settings.accounts))
+            self._engine = Engine(accounts, store, reader, pacing_of(settings.accounts), uploads, admission=admission)
             await self._engine.start()
             history = settings.history
             compactor = Compactor(store, history.max_age, history.max_events, history.interval)
             self._parts.push_async_callback(compactor.close)
             self._parts.push_async_callback(self._engine.close)
-            await self._listen(accounts, reader, keys, CallInterceptor(authenticator, self._engine.trail, open_calls))
+            call_rate = CallRate(settings.access.max_calls_per_second)
+            interceptor = CallInterceptor(authenticator, self._engine.trail, open_calls, call_rate)
+            await self._listen(accounts, reader, keys, interceptor)
         except BaseException:
             await self._parts.aclose()
             raise
@@ -228,6 +238,9 @@ class GatewayServer:
         for service in ("", *_SERVICES):
             await self._health.set(service, health_pb2.HealthCheckResponse.SERVING)
         await self._tell_health(accounts)
+        if isinstance(self._policies, PolicyFile):
+            looking = asyncio.create_task(self._policies.run())
+            self._parts.callback(looking.cancel)
         following = asyncio.create_task(self._follow_health(accounts))
         self._parts.callback(following.cancel)
 
@@ -257,6 +270,8 @@ class GatewayServer:
         }
         if self._certificate is not None:
             healths["tls"] = _HEALTH[Health.DEGRADED if self._certificate.trouble else Health.SERVING]
+        if isinstance(self._policies, PolicyFile):
+            healths["policy"] = _HEALTH[Health.DEGRADED if self._policies.trouble else Health.SERVING]
         for service, health in healths.items():
             if self._told_health.get(service) != health:
                 self._told_health[service] = health
@@ -282,6 +297,16 @@ async def serve(settings: Settings, on_ready: Callable[[int], None]) -> None:
     on_ready(server.port)
     await stop.wait()
     await server.stop()
+
+
+def _policies(settings: Settings) -> PolicySource:
+    """Return what tenants may use, as it is at any time.
+
+    Raises:
+        PolicyError: The policy is wrong.
+    """
+    path = settings.access.policy
+    return Policy() if path is None else PolicyFile(path, settings.accounts)
 
 
 def _bind(server: grpc.aio.Server, setting: str, address: str, credentials: grpc.ServerCredentials | None) -> int:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from fnmatch import fnmatchcase
 from types import MappingProxyType
+from typing import Protocol
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +69,13 @@ class Policy:
     def of(self, tenant: str) -> TenantPolicy:
         """Return what a tenant may use."""
         return self.tenants.get(tenant, self.default)
+
+
+class PolicySource(Protocol):
+    """Where the policy of a tenant is found as it is now."""
+
+    def of(self, tenant: str) -> TenantPolicy:
+        """Return what a tenant may use."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,19 +3,40 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import MappingProxyType
 
+from gateway.domain.access import Caller
 from gateway.domain.backend import Backend
 from gateway.domain.errors import GatewayError, NotFound, Reason
+from gateway.domain.policy import Policy, PolicySource
 from gateway.domain.provider import Provider
 
 
 class Accounts:
-    """All accounts, in the order of the configuration."""
+    """Accounts, in the order of the configuration: all of them, or those that a tenant may use.
 
-    def __init__(self, providers: Iterable[Provider]) -> None:
+    Args:
+        providers: A provider for each.
+        policies: What tenants may use.
+        allows_backend: Whether there is a backend of a name, as far as these accounts tell.
+    """
+
+    def __init__(
+        self,
+        providers: Iterable[Provider],
+        policies: PolicySource = Policy(),  # noqa: B008 - it never changes
+        allows_backend: Callable[[str], bool] = lambda _: True,
+    ) -> None:
         self._providers = {provider.account: provider for provider in providers}
+        self._policies = policies
+        self._allows_backend = allows_backend
+
+    def of(self, caller: Caller) -> Accounts:
+        """Return what the caller's tenant may use of them. The rest is not there, in every respect."""
+        policy = self._policies.of(caller.tenant)
+        permitted = (provider for name, provider in self._providers.items() if policy.allows_account(name))
+        return Accounts(permitted, self._policies, policy.allows_backend)
 
     @property
     def providers(self) -> Mapping[str, Provider]:
@@ -49,12 +70,23 @@ class Accounts:
         trouble: GatewayError | None = None
         for provider in [self.provider(account)] if account else self._providers.values():
             try:
-                return provider, await provider.backend(backend)
+                found = await provider.backend(backend)
+                if self._allows_backend(found.name):
+                    return provider, found
             except NotFound:
                 continue
             except GatewayError as error:
                 trouble = trouble or error
         raise trouble or NotFound.backend(backend)
+
+    async def backends(self, account: str) -> Sequence[Backend]:
+        """Return the backends of an account.
+
+        Raises:
+            NotFound: There is no such account.
+            GatewayError: The account cannot tell.
+        """
+        return [found for found in await self.provider(account).backends() if self._allows_backend(found.name)]
 
     async def reload_credentials(self, names: Sequence[str]) -> tuple[list[str], dict[str, str]]:
         """Let accounts read their keys anew.

@@ -6,6 +6,7 @@ import asyncio
 import hashlib
 from collections.abc import Mapping
 from contextlib import suppress
+from dataclasses import replace
 
 import structlog
 
@@ -15,7 +16,6 @@ from gateway.domain.job import (
     Job,
     JobStatus,
     JobStep,
-    JobUsage,
     ProgramKind,
     ProgramSummary,
     RunOptions,
@@ -28,6 +28,7 @@ from gateway.domain.job import (
 from gateway.domain.provider import NoNews, Provider, ProviderJob
 from gateway.engine import transitions
 from gateway.engine.accounts import Accounts
+from gateway.engine.admission import Admission
 from gateway.engine.audit import audit_entry
 from gateway.engine.poller import Poller
 from gateway.engine.tracker import Tracker
@@ -43,12 +44,16 @@ class Adoptions:
         accounts: Where jobs run.
         store: Where they are kept.
         trackers: By account, who follows its jobs.
+        admission: Says whether a job counts in budgets.
     """
 
-    def __init__(self, accounts: Accounts, store: Store, trackers: Mapping[str, Tracker | Poller]) -> None:
+    def __init__(
+        self, accounts: Accounts, store: Store, trackers: Mapping[str, Tracker | Poller], admission: Admission
+    ) -> None:
         self._accounts = accounts
         self._store = store
         self._trackers = trackers
+        self._admission = admission
         self._under_way: dict[tuple[str, str], asyncio.Task[Job | None]] = {}
 
     async def get(self, caller: Caller, account: str, provider_job_id: str) -> Job:
@@ -76,7 +81,7 @@ class Adoptions:
         key = account, provider_job_id
         adopting = self._under_way.get(key)
         if adopting is None:
-            provider = self._accounts.provider(account)
+            provider = self._accounts.of(caller).provider(account)
             adopting = self._under_way[key] = asyncio.create_task(self._adopt(caller, provider, provider_job_id))
             adopting.add_done_callback(lambda _: self._under_way.pop(key))
         return await asyncio.shield(adopting)
@@ -126,7 +131,9 @@ class Adoptions:
             provider_status=update.provider_status,
             submission=Submission(SubmissionState.ACCEPTED, attempts=0),
             steps=(JobStep(JobStatus.INITIALIZING, told.created_at),),
-            usage=JobUsage(estimated_seconds=update.estimated_seconds),
+            usage=replace(
+                self._admission.reserve_nothing(provider.account), estimated_seconds=update.estimated_seconds
+            ),
             client_version=await _client_version(provider, told),
         )
         return transitions.adopted(job, update)

@@ -9,6 +9,7 @@ from types import MappingProxyType
 from gateway.domain.program import ProgramReader
 from gateway.domain.provider import Capability
 from gateway.engine.accounts import Accounts
+from gateway.engine.admission import Admission
 from gateway.engine.adoptions import Adoptions
 from gateway.engine.audit import AuditTrail
 from gateway.engine.dispatcher import Dispatcher
@@ -41,6 +42,7 @@ class Engine:
         reader: Reads programs and selects parts of results.
         pacing: By account, how fast jobs are handed over and looked after; by default without a limit.
         upload_limits: What may be uploaded.
+        admission: Applies the policies of tenants; by default the policy of tenants that are not named.
     """
 
     def __init__(
@@ -50,8 +52,11 @@ class Engine:
         reader: ProgramReader,
         pacing: Mapping[str, Pacing] = MappingProxyType({}),
         upload_limits: UploadLimits = UploadLimits(),  # noqa: B008 - it never changes
+        *,
+        admission: Admission | None = None,
     ) -> None:
         self.accounts = accounts
+        admission = admission or Admission()
         self._store = store
         self._hub = Hub(store)
         recent_results = RecentResults()
@@ -82,11 +87,17 @@ class Engine:
         self.jobs = Jobs(
             accounts, store, self._hub, trackers=self._trackers, places=self._places, recent_results=recent_results
         )
-        self.adoptions = Adoptions(accounts, store, self._trackers)
+        self.adoptions = Adoptions(accounts, store, self._trackers, admission)
         self.sessions = Sessions(accounts, store)
         self.uploads = Uploads(store, upload_limits)
         self.submissions = Submissions(
-            accounts, store, reader, self._dispatchers, sessions=self.sessions, uploads=self.uploads
+            accounts,
+            store,
+            reader,
+            self._dispatchers,
+            sessions=self.sessions,
+            uploads=self.uploads,
+            admission=admission,
         )
         self.watches = Watches(self.jobs, store, self._hub)
         self.results = Results(self.jobs, store, reader, recent_results)

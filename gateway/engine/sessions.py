@@ -88,7 +88,7 @@ class Sessions:
             earlier = await self._store.get_session_by_request_id(caller.tenant, request.request_id)
             if earlier is not None:
                 return _same_request(earlier, request)
-        provider, backend = await self._accounts.find_backend(request.backend, request.account)
+        provider, backend = await self._accounts.of(caller).find_backend(request.backend, request.account)
         if Capability.SESSIONS not in provider.capabilities:
             raise Unimplemented(
                 f"The provider of account {provider.account!r} has no sessions. Run the jobs without one.",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import structlog
 
@@ -24,11 +24,12 @@ from gateway.domain.job import (
     new_id,
     utc_now,
 )
-from gateway.domain.payload import KeptPayload
+from gateway.domain.payload import KeptPayload, payload_size
 from gateway.domain.program import PreparedProgram, ProgramReader
 from gateway.domain.session import Session
 from gateway.engine import transitions
 from gateway.engine.accounts import Accounts
+from gateway.engine.admission import Admission
 from gateway.engine.audit import audit_entry
 from gateway.engine.dispatcher import REFUSALS, Dispatcher
 from gateway.engine.sessions import Sessions
@@ -69,6 +70,7 @@ class Submissions:
         dispatchers: By account, who hands them over.
         sessions: In which they can run.
         uploads: Programs that came before.
+        admission: Applies the policies of tenants.
     """
 
     def __init__(
@@ -80,6 +82,7 @@ class Submissions:
         *,
         sessions: Sessions,
         uploads: Uploads,
+        admission: Admission,
     ) -> None:
         self._accounts = accounts
         self._store = store
@@ -87,6 +90,7 @@ class Submissions:
         self._dispatchers = dispatchers
         self._sessions = sessions
         self._uploads = uploads
+        self._admission = admission
         self._accepting: set[asyncio.Task[tuple[Job, bool]]] = set()
         self._stopping = False
 
@@ -110,6 +114,7 @@ class Submissions:
             PermissionDenied: The provider does not let the account run jobs.
             NotFound: There is no such backend or session.
             AlreadyExists: The request id was used for another request.
+            ResourceExhausted: The tenant has reached a limit.
             Unavailable: The server is about to stop.
         """
         if self._stopping:
@@ -122,19 +127,23 @@ class Submissions:
             earlier = await self._store.get_job_by_request_id(caller.tenant, request.request_id)
             if earlier is not None:
                 return _same_request(earlier, request), True
+        self._admission.count(caller)
         session, account = None, request.account
         if request.session:
             session = await self._sessions.admit(caller, request.session, request.backend, request.account)
             account = session.account
-        provider, backend = await self._accounts.find_backend(request.backend, account)
-        provider.check_options(backend, request.options)
+        provider, backend = await self._accounts.of(caller).find_backend(request.backend, account)
         if request.program_sha256:
             source: KeptPayload = await self._uploads.find(caller, request.program_sha256)
         else:
             self._uploads.check_size(len(request.program))
             source = await self._store.payloads.keep(request.program)
+        self._admission.check_request(caller, payload_size(source), request.options)
+        provider.check_options(backend, request.options)
         program = await self._reader.prepare(source, backend, request.options)
-        job = _new_job(caller, request, backend, program, session)
+        self._admission.check_program(caller, program, request.options)
+        usage = self._admission.reserve(backend.account, program, request.options)
+        job = replace(_new_job(caller, request, backend, program, session), usage=usage)
         # What was begun is brought to its end even if the caller goes away meanwhile.
         accepting = asyncio.create_task(self._accept(caller, job, source, program, request))
         self._accepting.add(accepting)
@@ -160,7 +169,10 @@ class Submissions:
         try:
             await async_failpoint("submit.before_store")
             stored = await self._store.create_job(
-                job, source, audit_entry(caller, "job.submit", job.id, request.request_id)
+                job,
+                source,
+                audit_entry(caller, "job.submit", job.id, request.request_id),
+                self._admission.limits(caller),
             )
         finally:
             if begun and (stored is None or stored.id != job.id):

@@ -18,6 +18,7 @@ import structlog
 from google.protobuf.message import DecodeError
 
 from gateway.access.authenticator import Authenticator
+from gateway.access.call_rate import CallRate
 from gateway.access.open_calls import OpenCalls
 from gateway.domain.access import AuditEntry, Caller, Role
 from gateway.domain.errors import (
@@ -63,10 +64,13 @@ class _Unreadable:
 class CallInterceptor(grpc.aio.ServerInterceptor):
     """Authenticates each call, checks the role it needs, and answers errors by the error table."""
 
-    def __init__(self, authenticator: Authenticator, trail: AuditTrail, open_calls: OpenCalls) -> None:
+    def __init__(
+        self, authenticator: Authenticator, trail: AuditTrail, open_calls: OpenCalls, call_rate: CallRate
+    ) -> None:
         self._authenticator = authenticator
         self._trail = trail
         self._open_calls = open_calls
+        self._call_rate = call_rate
         self._handlers: dict[str, _Handler] = {}
 
     async def intercept_service(
@@ -92,6 +96,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
             method,
             self._authenticator,
             self._trail,
+            self._call_rate,
             implemented=not behaviour.__func__.__module__.endswith("_pb2_grpc"),
         )
 
@@ -140,10 +145,13 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
 class _Gate:
     """Lets those calls of a method pass that its rules allow."""
 
-    def __init__(self, method: str, authenticator: Authenticator, trail: AuditTrail, *, implemented: bool) -> None:
+    def __init__(
+        self, method: str, authenticator: Authenticator, trail: AuditTrail, call_rate: CallRate, *, implemented: bool
+    ) -> None:
         self._method = method
         self._authenticator = authenticator
         self._trail = trail
+        self._call_rate = call_rate
         self._implemented = implemented
         self._rules = RULES[method]
 
@@ -152,6 +160,7 @@ class _Gate:
 
         Raises:
             Unauthenticated: Nobody knows who calls.
+            ResourceExhausted: The caller calls too often.
             PermissionDenied: The caller may not make such calls.
             Unimplemented: The server does not have the method.
             InvalidArgument: The request cannot be decoded.
@@ -159,6 +168,7 @@ class _Gate:
         rules = self._rules
         caller = await self._authenticator.authenticate(_authorization(context), context.auth_context)
         _caller.set(caller if rules.read_only else replace(caller, peer=context.peer()))
+        self._call_rate.count(caller)
         if not caller.role.grants(rules.scope):
             needed = Role.least_for(rules.scope)
             raise PermissionDenied(

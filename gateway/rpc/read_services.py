@@ -24,6 +24,7 @@ from gateway.engine.accounts import Accounts
 from gateway.engine.jobs import Jobs
 from gateway.engine.tokens import page_token, read_page_token
 from gateway.rpc import messages, requests
+from gateway.rpc.interceptor import current_caller
 from gateway.rpc.limits import Limits
 
 _Item = TypeVar("_Item")
@@ -40,16 +41,17 @@ class BackendService(backend_service_pb2_grpc.BackendServiceServicer):
         self, request: backend_service_pb2.ListBackendsRequest, context: _Context
     ) -> backend_service_pb2.ListBackendsResponse:
         """List a page of backends."""
+        accounts = self._accounts.of(current_caller())
         providers = (
-            [self._accounts.provider(request.account.removeprefix("accounts/"))]
+            [accounts.provider(request.account.removeprefix("accounts/"))]
             if request.account
-            else list(self._accounts.providers.values())
+            else list(accounts.providers.values())
         )
         found: list[backend_pb2.Backend] = []
         troubles: dict[str, GatewayError] = {}
         for provider in providers:
             try:
-                found += await _matching(provider, request)
+                found += await _matching(accounts, provider, request)
             except GatewayError as error:
                 troubles[provider.account] = error
         if len(troubles) == len(providers) > 0:
@@ -70,7 +72,7 @@ class BackendService(backend_service_pb2_grpc.BackendServiceServicer):
     ) -> backend_service_pb2.GetBackendResponse:
         """Read one backend."""
         account, name = requests.account_and_id("name", request.name, "backends")
-        provider, backend = await self._accounts.find_backend(name, account)
+        provider, backend = await self._accounts.of(current_caller()).find_backend(name, account)
         message = messages.backend(
             backend,
             await provider.backend_status(backend.name),
@@ -83,7 +85,7 @@ class BackendService(backend_service_pb2_grpc.BackendServiceServicer):
     ) -> backend_service_pb2.GetBackendPropertiesResponse:
         """Read calibration data."""
         account, name = requests.account_and_id("name", request.name, "backends")
-        provider, backend = await self._accounts.find_backend(name, account)
+        provider, backend = await self._accounts.of(current_caller()).find_backend(name, account)
         at = requests.timestamp("at_time", request.at_time) if request.HasField("at_time") else None
         properties = await provider.properties(backend.name, at)
         return backend_service_pb2.GetBackendPropertiesResponse(properties=messages.backend_properties(properties))
@@ -100,7 +102,8 @@ class AccountService(account_service_pb2_grpc.AccountServiceServicer):
         self, request: account_service_pb2.ListAccountsRequest, context: _Context
     ) -> account_service_pb2.ListAccountsResponse:
         """List a page of accounts."""
-        page, token = _page(list(self._accounts.providers.values()), request.page_size, request.page_token, b"accounts")
+        permitted = self._accounts.of(current_caller()).providers
+        page, token = _page(list(permitted.values()), request.page_size, request.page_token, b"accounts")
         return account_service_pb2.ListAccountsResponse(
             accounts=[
                 messages.account(provider, provider.health(), await self._jobs.count_unfinished(provider.account))
@@ -136,11 +139,13 @@ class ServerService(server_service_pb2_grpc.ServerServiceServicer):
         return server_service_pb2.GetServerInfoResponse(info=info)
 
 
-async def _matching(provider: Provider, request: backend_service_pb2.ListBackendsRequest) -> list[backend_pb2.Backend]:
+async def _matching(
+    accounts: Accounts, provider: Provider, request: backend_service_pb2.ListBackendsRequest
+) -> list[backend_pb2.Backend]:
     """Return the backends of an account that a listing asks for."""
     full = request.view == backend_pb2.BACKEND_VIEW_FULL
     found = []
-    for backend in await provider.backends():
+    for backend in await accounts.backends(provider.account):
         status = await provider.backend_status(backend.name)
         if backend.num_qubits < request.min_num_qubits or (request.operational_only and not status.operational):
             continue

@@ -18,6 +18,7 @@ from gateway.domain.errors import (
     Unavailable,
 )
 from gateway.domain.job import EventType, Job, JobEvent, JobFailure, JobStatus, PendingKind, SubmissionState
+from gateway.domain.policy import Limits
 from gateway.domain.query import JobFilter
 from gateway.engine.transitions import etag
 from tests.support.scripted_provider import ScriptedProvider
@@ -134,10 +135,10 @@ async def test_news_that_comes_before_the_job_is_stored_is_not_lost(
 ) -> None:
     create_job = engine.store.create_job
 
-    async def slow(job: Job, program: bytes, audit: AuditEntry) -> Job:
+    async def slow(job: Job, program: bytes, audit: AuditEntry, limits: Limits) -> Job:
         engine.provider.tell(job.id, JobStatus.DONE)
         await until(lambda: job.id in engine._trackers["scripted"]._early)
-        return await create_job(job, program, audit)
+        return await create_job(job, program, audit, limits)
 
     monkeypatch.setattr(engine.store, "create_job", slow)
     job = await engine.submit()

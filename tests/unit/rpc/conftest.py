@@ -22,6 +22,7 @@ from qgateway.v1 import (
 
 from gateway.access.api_keys import ApiKey, KeyRing, hash_api_key
 from gateway.access.authenticator import Authenticator
+from gateway.access.call_rate import CallRate
 from gateway.access.certificates import ClientCertificates
 from gateway.access.open_calls import OpenCalls
 from gateway.domain.access import Role
@@ -96,8 +97,9 @@ async def wire(tmp_path: Path) -> AsyncIterator[Wire]:
         accounts = engine.accounts
         ring, open_calls = KeyRing(keys, engine.store.api_key_key), OpenCalls()
         api_keys = ApiKeys(engine.store, ring, open_calls, engine.store.api_key_key)
+        authenticator = Authenticator(ring, ClientCertificates(()))
         server = grpc.aio.server(
-            interceptors=[CallInterceptor(Authenticator(ring, ClientCertificates(())), engine.trail, open_calls)]
+            interceptors=[CallInterceptor(authenticator, engine.trail, open_calls, CallRate(1_000_000))]
         )
         job_service_pb2_grpc.add_JobServiceServicer_to_server(JobService(engine, limits), server)
         backend_service_pb2_grpc.add_BackendServiceServicer_to_server(BackendService(accounts), server)

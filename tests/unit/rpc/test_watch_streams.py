@@ -14,6 +14,7 @@ from qgateway.v1 import job_pb2, job_service_pb2, job_service_pb2_grpc
 
 from gateway.access.api_keys import ApiKey, KeyRing, hash_api_key
 from gateway.access.authenticator import Authenticator
+from gateway.access.call_rate import CallRate
 from gateway.access.certificates import ClientCertificates
 from gateway.access.open_calls import OpenCalls
 from gateway.config import ServerSettings
@@ -42,7 +43,10 @@ async def wire(tmp_path: Path) -> AsyncIterator[Wire]:
         server = grpc.aio.server(
             interceptors=[
                 CallInterceptor(
-                    Authenticator(KeyRing(keys, b"unused"), ClientCertificates(())), engine.trail, OpenCalls()
+                    Authenticator(KeyRing(keys, b"unused"), ClientCertificates(())),
+                    engine.trail,
+                    OpenCalls(),
+                    CallRate(1_000_000),
                 )
             ],
             options=_channel_options(settings),
