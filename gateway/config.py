@@ -6,7 +6,6 @@ a setting is `GATEWAY_` and its path in capitals, with two underscores between t
 
 from __future__ import annotations
 
-import ipaddress
 import os
 import re
 import tomllib
@@ -18,8 +17,8 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 
 from gateway.access.api_keys import ApiKey, hash_api_key
 from gateway.config_accounts import AccountSettings, LocalAccountSettings
-from gateway.config_base import Section
-from gateway.config_callers import CertificateSettings
+from gateway.config_base import Section, is_loopback_host
+from gateway.config_callers import CertificateSettings, IssuerSettings
 from gateway.domain.access import NAME, Role
 
 
@@ -29,13 +28,7 @@ class ConfigError(Exception):
 
 def is_loopback(listen: str) -> bool:
     """Return whether `HOST:PORT` can be reached from this machine only."""
-    host = listen.rpartition(":")[0].strip("[]")
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
+    return is_loopback_host(listen.rpartition(":")[0].strip("[]"))
 
 
 def _check_address(value: str | None) -> str | None:
@@ -237,11 +230,20 @@ class AccessSettings(Section):
     """The API keys that are accepted."""
     certificates: tuple[CertificateSettings, ...] = ()
     """The callers that client certificates name."""
+    issuers: tuple[IssuerSettings, ...] = ()
+    """The issuers whose tokens (JWT) are accepted."""
     policy: Path | None = None
     """TOML file that says what each tenant may use: accounts, backends and limits. It is read again when it changes. Default: all
     accounts and backends, within the limits that hold for tenants which such a file does not name."""
     max_calls_per_second: Annotated[float, Field(gt=0)] = 2_000.0
     """Most calls a second that one caller goes on making; ten times as many can come at once after a rest."""
+
+    @field_validator("issuers")
+    @classmethod
+    def _one_entry_each(cls, value: tuple[IssuerSettings, ...]) -> tuple[IssuerSettings, ...]:
+        if len({issuer.issuer for issuer in value}) != len(value):
+            raise ValueError("each issuer can have one entry only")
+        return value
 
     @field_validator("api_keys")
     @classmethod

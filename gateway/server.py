@@ -37,6 +37,7 @@ from gateway.access.call_rate import CallRate
 from gateway.access.certificates import ClientCertificates
 from gateway.access.open_calls import OpenCalls
 from gateway.access.policy import PolicyFile
+from gateway.access.tokens import Tokens
 from gateway.assembly import metering_of, new_provider, pacing_of
 from gateway.config import ConfigError, ServerSettings, Settings, TlsSettings
 from gateway.config_accounts import LocalAccountSettings
@@ -187,7 +188,8 @@ class GatewayServer:
         keys = ApiKeys(store, ring, open_calls, store.api_key_key)
         await keys.start()
         certificates = ClientCertificates(entry.rule() for entry in self._settings.access.certificates)
-        if ring.is_empty and not certificates:
+        tokens = Tokens(issuer.build() for issuer in self._settings.access.issuers)
+        if ring.is_empty and not certificates and not tokens:
             raise ConfigError(
                 "There are no API keys, so nobody could call. Make the first one with 'gateway init', or try the gateway out "
                 "with 'gateway serve --dev'."
@@ -195,7 +197,11 @@ class GatewayServer:
         self._parts.push_async_callback(keys.close)
         noting = asyncio.create_task(keys.run())
         self._parts.callback(noting.cancel)
-        return Authenticator(ring, certificates), keys
+        for issuer in tokens.issuers:
+            self._parts.push_async_callback(issuer.keys.close)
+            refreshing = asyncio.create_task(issuer.keys.run())
+            self._parts.callback(refreshing.cancel)
+        return Authenticator(ring, tokens, certificates), keys
 
     async def _listen(
         self, accounts: Accounts, reader: ProgramReader, keys: ApiKeys, interceptor: CallInterceptor

@@ -1,4 +1,4 @@
-"""Who calls: by API key or by client certificate."""
+"""Who calls: by API key, by token or by client certificate."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from gateway.access.api_keys import KeyRing
 from gateway.access.certificates import AuthContext, ClientCertificates
+from gateway.access.tokens import Tokens, is_token
 from gateway.domain.access import Caller
 
 
@@ -14,11 +15,13 @@ class Authenticator:
 
     Args:
         keys: The API keys.
+        tokens: The issuers of tokens.
         certificates: The callers that certificates name.
     """
 
-    def __init__(self, keys: KeyRing, certificates: ClientCertificates) -> None:
+    def __init__(self, keys: KeyRing, tokens: Tokens, certificates: ClientCertificates) -> None:
         self._keys = keys
+        self._tokens = tokens
         self._certificates = certificates
 
     async def authenticate(self, authorization: str | None, connection: Callable[[], AuthContext]) -> Caller:
@@ -30,6 +33,7 @@ class Authenticator:
 
         Raises:
             Unauthenticated: Nobody knows who calls.
+            Unavailable: A token's issuer cannot be asked for its keys.
         """
         if (
             authorization is None
@@ -37,4 +41,7 @@ class Authenticator:
             and (caller := self._certificates.authenticate(connection())) is not None
         ):
             return caller
+        scheme, _, credential = (authorization or "").partition(" ")
+        if scheme.lower() == "bearer" and is_token(credential := credential.strip()):
+            return await self._tokens.authenticate(credential)
         return self._keys.authenticate(authorization)

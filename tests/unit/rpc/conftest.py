@@ -25,6 +25,7 @@ from gateway.access.authenticator import Authenticator
 from gateway.access.call_rate import CallRate
 from gateway.access.certificates import ClientCertificates
 from gateway.access.open_calls import OpenCalls
+from gateway.access.tokens import Tokens
 from gateway.domain.access import Role
 from gateway.engine.api_keys import ApiKeys
 from gateway.rpc.admin_service import AdminService
@@ -97,7 +98,7 @@ async def wire(tmp_path: Path) -> AsyncIterator[Wire]:
         accounts = engine.accounts
         ring, open_calls = KeyRing(keys, engine.store.api_key_key), OpenCalls()
         api_keys = ApiKeys(engine.store, ring, open_calls, engine.store.api_key_key)
-        authenticator = Authenticator(ring, ClientCertificates(()))
+        authenticator = Authenticator(ring, Tokens(()), ClientCertificates(()))
         server = grpc.aio.server(
             interceptors=[CallInterceptor(authenticator, engine.trail, open_calls, CallRate(1_000_000))]
         )

@@ -17,6 +17,7 @@ from gateway.access.authenticator import Authenticator
 from gateway.access.call_rate import CallRate
 from gateway.access.certificates import ClientCertificates
 from gateway.access.open_calls import OpenCalls
+from gateway.access.tokens import Tokens
 from gateway.config import ServerSettings
 from gateway.domain.access import Role
 from gateway.engine.recent_events import RecentEvents
@@ -43,7 +44,7 @@ async def wire(tmp_path: Path) -> AsyncIterator[Wire]:
         server = grpc.aio.server(
             interceptors=[
                 CallInterceptor(
-                    Authenticator(KeyRing(keys, b"unused"), ClientCertificates(())),
+                    Authenticator(KeyRing(keys, b"unused"), Tokens(()), ClientCertificates(())),
                     engine.trail,
                     OpenCalls(),
                     CallRate(1_000_000),
