@@ -52,6 +52,7 @@ def pacing_of(accounts: Mapping[str, AccountSettings]) -> Mapping[str, Pacing]:
             submits_per_minute=account.submits_per_minute,
             shortest_poll=account.shortest_poll,
             longest_poll=account.longest_poll,
+            inline_seconds=account.inline_seconds,
             settle_seconds=account.settle_seconds,
         )
         for name, account in accounts.items()

@@ -113,6 +113,9 @@ class IbmAccountSettings(Section):
     """Least seconds between two looks at the pending jobs. A provider that is down is left alone as long, then longer."""
     longest_poll: Annotated[float, Field(ge=0.05, le=3600)] = 60.0
     """Most seconds between two looks at the pending jobs, when nothing is expected and nobody watches, or the provider is down."""
+    inline_seconds: Annotated[float, Field(gt=0, le=600)] = 10.0
+    """Seconds that a submission waits for the provider's answer. After that the caller gets the job as it is, and the hand-over
+    goes on."""
     settle_seconds: Annotated[float, Field(ge=0.1, le=3600)] = 120.0
     """Seconds after a lost reply in which the job can still turn up. It is not sent again before."""
     connect_timeout: Annotated[float, Field(gt=0, le=300)] = 5.0

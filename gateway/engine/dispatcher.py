@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from collections.abc import Coroutine
 from contextlib import suppress
 from dataclasses import replace
 from datetime import timedelta
 from functools import partial
+from typing import Any, TypeVar
 
 import structlog
 
@@ -36,6 +38,8 @@ from gateway.store import Store
 
 _log = structlog.get_logger(__name__)
 
+_T = TypeVar("_T")
+
 _RETRY_SECONDS = 5.0
 """Wait before the next try where the provider names none."""
 _LONGEST_RETRY_SECONDS = 60.0
@@ -43,6 +47,14 @@ _LONGEST_RETRY_SECONDS = 60.0
 
 REFUSALS = (InvalidArgument, FailedPrecondition, PermissionDenied, NotFound, WorkerFailure)
 """Errors of a hand-over that no further try would mend."""
+
+
+class _NotTaken(Exception):
+    """The provider does not take a job for now."""
+
+    def __init__(self, why: GatewayError) -> None:
+        super().__init__(why.message)
+        self.why = why
 
 
 class Dispatcher:
@@ -58,6 +70,9 @@ class Dispatcher:
         self._volatile = Capability.VOLATILE in provider.capabilities
         self._bucket = TokenBucket(pacing.submits_per_minute, asyncio.get_running_loop().time)
         self._settle_seconds = pacing.settle_seconds
+        self._inline_seconds = pacing.inline_seconds
+        self._handing: set[asyncio.Task[Any]] = set()
+        """Hand-overs of new jobs. They come to their end even if nobody waits for it any more."""
         self._longest_retry = min(_LONGEST_RETRY_SECONDS, pacing.longest_poll)
         self._doubts = Doubts(
             provider, store, follow=tracker.track, send=self.put_back, settle_seconds=pacing.settle_seconds
@@ -116,16 +131,25 @@ class Dispatcher:
     async def hand_over(self, job: Job, program: PreparedProgram) -> Job:
         """Hand over a job that was just accepted, or let it wait behind those that came before.
 
+        With a provider that takes longer than `Pacing.inline_seconds`, the job is returned as it is, and its hand-over goes on. If
+        it is refused after that, it ends in ERROR.
+
         Raises:
             InvalidArgument, FailedPrecondition, PermissionDenied, NotFound, WorkerFailure: It is refused for good.
         """
         if job.submission.state is not SubmissionState.SENT and (self._backlog or not self._volatile):
             self.put_back(job.id)
             return job
-        try:
-            return await self._submit(job, program)
-        except (ResourceExhausted, Unavailable) as error:
-            return await self.postpone(job, error)
+        handing = self._own(self._hand_over(job, program))
+        await asyncio.wait([handing], timeout=self._inline_seconds)
+        if handing.done():
+            return handing.result()
+        self._own(self._end_late(job.id, handing))
+        message = (
+            f"The provider of account {self._provider.account!r} has not answered yet whether it takes the job. The gateway waits "
+            "for that, and goes on by itself."
+        )
+        return await self._store.change_job(job.id, partial(transitions.unanswered, message=message))
 
     async def postpone(self, job: Job, error: GatewayError) -> Job:
         """Let a stored job wait that the provider did not take, and tell why."""
@@ -147,7 +171,10 @@ class Dispatcher:
             self._doubts.add(job.id)
 
     async def close(self) -> None:
-        """Stop looking for jobs in doubt."""
+        """Stop handing over, and looking for jobs in doubt. The next start finds out about what was under way."""
+        for handing in self._handing:
+            handing.cancel()
+        await asyncio.gather(*self._handing, return_exceptions=True)
         await self._doubts.close()
 
     def put_back(self, job_id: str) -> None:
@@ -161,14 +188,56 @@ class Dispatcher:
             await self._wake.wait()
             while self._backlog:
                 await asyncio.sleep(max(self._not_before - self._clock(), self._bucket.delay()))
-                if await self._hand_over_stored(self._backlog[0]):
+                if await self._try_to_hand_over(self._backlog[0]):
                     self._backlog.popleft()
             self._wake.clear()
 
-    async def _hand_over_stored(self, job_id: str) -> bool:
+    def _own(self, work: Coroutine[Any, Any, _T]) -> asyncio.Task[_T]:
+        task = asyncio.create_task(work)
+        self._handing.add(task)
+        task.add_done_callback(self._handing.discard)
+        return task
+
+    async def _hand_over(self, job: Job, program: PreparedProgram) -> Job:
+        """Hand over a new job. What goes wrong beside the provider leaves it to `run`."""
+        try:
+            return await self._submit(job, program)
+        except _NotTaken as refusal:
+            return await self.postpone(job, refusal.why)
+        except REFUSALS:
+            raise
+        except Exception:
+            self.put_back(job.id)
+            raise
+
+    async def _end_late(self, job_id: str, handing: asyncio.Task[Job]) -> None:
+        """Tell of a refusal that came after the caller was answered."""
+        try:
+            await handing
+        except REFUSALS as error:
+            await self._refuse(job_id, error)
+        except Exception:  # noqa: BLE001 - it was put back
+            _log.exception("hand_over_failed", account=self._provider.account, job=job_id)
+
+    async def _refuse(self, job_id: str, error: GatewayError) -> None:
+        failure = JobFailure(error.reason, error.message)
+        await self._store.change_job(job_id, partial(transitions.refused, failure=failure))
+
+    async def _try_to_hand_over(self, job_id: str) -> bool:
         """Hand over one waiting job. Returns False if it has to wait longer."""
+        try:
+            return await self._hand_over_stored(job_id)
+        except Exception:  # noqa: BLE001 - one job's trouble must not end the hand-over of all others
+            _log.exception("hand_over_failed", account=self._provider.account, job=job_id)
+            self._pause(_RETRY_SECONDS)
+            return False
+
+    async def _hand_over_stored(self, job_id: str) -> bool:
         job = await self._store.get_job(job_id)
         if job is None or job.status.is_final:
+            return True
+        if not self._volatile and job.submission.state is not SubmissionState.PENDING:
+            self.take_up(job)  # it was sent before, and the store failed over what came of that
             return True
         try:
             program = await self._prepare(job)
@@ -181,23 +250,18 @@ class Dispatcher:
                     return True
                 await async_failpoint("send.again")
             await self._submit(job, program)
-        except (ResourceExhausted, Unavailable) as error:
-            await self._wait(job, error)
+        except _NotTaken as refusal:
+            await self._wait(job, refusal.why)
             return False
         except REFUSALS as error:
-            failure = JobFailure(error.reason, error.message)
-            await self._store.change_job(job_id, partial(transitions.refused, failure=failure))
-        except Exception:  # noqa: BLE001 - one job's trouble must not end the hand-over of all others
-            _log.exception("hand_over_failed", account=self._provider.account, job=job_id)
-            self._pause(_RETRY_SECONDS)
-            return False
+            await self._refuse(job_id, error)
         return True
 
     async def _prepare(self, job: Job) -> PreparedProgram | None:
         """Read the program of a waiting job. Returns None if its provider turns out to have the job.
 
         Raises:
-            Unavailable: The provider does not let itself be asked.
+            _NotTaken: The provider does not let itself be asked.
         """
         try:
             if job.id in self._unsure:
@@ -207,15 +271,27 @@ class Dispatcher:
                 self._unsure.discard(job.id)
             await self._provider.ready()
             backend = await self._provider.backend(job.backend)
+            return await self._reader.prepare(await self._store.read_program(job.id), backend, job.options)
         except PermissionDenied as error:  # it is the account's key that is refused, and not the job
-            raise Unavailable(error.message, reason=Reason.CREDENTIALS_REFUSED, metadata=error.metadata) from None
-        return await self._reader.prepare(await self._store.read_program(job.id), backend, job.options)
+            refused = Unavailable(error.message, reason=Reason.CREDENTIALS_REFUSED, metadata=error.metadata)
+            raise _NotTaken(refused) from None
+        except (ResourceExhausted, Unavailable) as error:
+            raise _NotTaken(error) from None
 
     async def _submit(self, job: Job, program: PreparedProgram) -> Job:
+        """Tell the provider of a job, once.
+
+        Raises:
+            _NotTaken: It does not take the job for now.
+            GatewayError: It refuses the job for good.
+        """
         await async_failpoint("send.before")
         try:
             update = await self._provider.submit(_submission(job, program))
-        except (*REFUSALS, ResourceExhausted, Unavailable):
+        except (ResourceExhausted, Unavailable) as error:
+            await async_failpoint("send.refused")
+            raise _NotTaken(error) from None
+        except REFUSALS:
             await async_failpoint("send.refused")
             raise
         except Exception as error:

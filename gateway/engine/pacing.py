@@ -22,6 +22,8 @@ class Pacing:
     """Least seconds between two looks at the pending jobs."""
     longest_poll: float = 60.0
     """Most seconds between them, unless the provider asks for more."""
+    inline_seconds: float = 10.0
+    """Seconds after which whoever submits a job is no longer kept waiting for the provider's answer."""
     settle_seconds: float = 120.0
     """Seconds after a lost reply in which a job can still turn up at the provider."""
 

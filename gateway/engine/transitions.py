@@ -188,6 +188,15 @@ def about_to_be_sent(job: Job) -> Change | None:
     return Change(replace(sent(job), updated_at=utc_now()), EventType.STATUS_CHANGED)
 
 
+def unanswered(job: Job, message: str) -> Change | None:
+    """Note that the provider takes long to say whether it takes the job, unless it has said so by now."""
+    if job.status.is_final or job.submission.state is not SubmissionState.SENT:
+        return None
+    now = utc_now()
+    reason = PendingReason(PendingKind.SUBMITTING, message, now)
+    return Change(replace(job, pending_reason=reason, updated_at=now), EventType.STATUS_CHANGED, message)
+
+
 def pace(account: str, since: datetime, seconds: float) -> PendingReason:
     """Return why a job waits whose account may not send more jobs for some seconds."""
     message = f"The account {account!r} may send only so many jobs per minute; this one waits for its turn."

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import replace
 from datetime import datetime
 
@@ -29,6 +30,9 @@ class PolledProvider(ScriptedProvider):
         """Jobs of which there is no news, and why."""
         self.lost_replies: list[bool] = []
         """Whether the next submissions, whose replies get lost, are taken."""
+        self.answering = asyncio.Event()
+        """Submissions are answered while this is set."""
+        self.answering.set()
         self.find_errors: list[GatewayError] = []
         self.fetch_errors: list[GatewayError] = []
         self.fetched: list[str] = []
@@ -58,6 +62,7 @@ class PolledProvider(ScriptedProvider):
         )
 
     async def submit(self, submission: ProviderSubmission) -> ProviderUpdate:
+        await self.answering.wait()
         if self.refusals:
             raise self.refusals.pop(0)
         self.submitted.append(submission)
