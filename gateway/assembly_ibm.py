@@ -58,6 +58,7 @@ def ibm_provider(
         connect_timeout=account.connect_timeout,
         read_timeout=account.read_timeout,
         submit_timeout=account.submit_timeout,
+        inline_seconds=account.inline_seconds,
         settle_seconds=account.settle_seconds,
         shortest_outage=account.shortest_poll,
         longest_outage=account.longest_poll,

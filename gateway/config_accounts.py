@@ -115,7 +115,7 @@ class IbmAccountSettings(Section):
     """Most seconds between two looks at the pending jobs, when nothing is expected and nobody watches, or the provider is down."""
     inline_seconds: Annotated[float, Field(gt=0, le=600)] = 10.0
     """Seconds that a submission waits for the provider's answer. After that the caller gets the job as it is, and the hand-over
-    goes on."""
+    goes on. Also: seconds that a caller waits for the list of backends, if the provider never told it before."""
     settle_seconds: Annotated[float, Field(ge=0.1, le=3600)] = 120.0
     """Seconds after a lost reply in which the job can still turn up. It is not sent again before."""
     connect_timeout: Annotated[float, Field(gt=0, le=300)] = 5.0

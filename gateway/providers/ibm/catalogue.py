@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable, Callable
-from typing import Generic, TypeVar
+from typing import TypeVar
 
 import structlog
 
 from gateway.domain.backend import Backend, BackendStatus
-from gateway.domain.errors import GatewayError, NotFound, ResourceExhausted, Unavailable
+from gateway.domain.errors import GatewayError, NotFound, Unavailable
 from gateway.providers.ibm import wire
 from gateway.providers.ibm.backends import backend_of, status_of
 from gateway.providers.ibm.client import IbmClient
+from gateway.providers.ibm.remembered import Remembered
 from gateway.providers.ibm.settings import IbmSettings
 from gateway.providers.ibm.together import for_each
 
@@ -20,41 +20,7 @@ _log = structlog.get_logger(__name__)
 
 _Value = TypeVar("_Value")
 
-
-class Remembered(Generic[_Value]):
-    """A value that is read anew when it is old. While it cannot be read, the old one serves.
-
-    Args:
-        read: Reads it. Those who ask meanwhile wait for the same reading.
-        seconds: For how long it is young.
-    """
-
-    def __init__(self, read: Callable[[], Awaitable[_Value]], seconds: float) -> None:
-        self._read = read
-        self._seconds = seconds
-        self._lock = asyncio.Lock()
-        self._held: tuple[float, _Value] | None = None
-
-    async def get(self) -> _Value:
-        """Return the value.
-
-        Raises:
-            GatewayError: It was never read, and cannot be.
-        """
-        async with self._lock:
-            now = asyncio.get_running_loop().time()
-            if self._held is not None and now < self._held[0]:
-                return self._held[1]
-            try:
-                value = await self._read()
-            except (Unavailable, ResourceExhausted):
-                if self._held is None:
-                    raise
-                value = self._held[1]
-            if self._held is not None and value == self._held[1]:
-                value = self._held[1]  # who knows the object knows that nothing has changed
-            self._held = (now + self._seconds, value)
-            return value
+_RETRY_SECONDS = 2.0
 
 
 class Catalogue:
@@ -62,14 +28,20 @@ class Catalogue:
 
     Args:
         client: Reads them.
-        settings: For how long they are remembered.
+        settings: For how long they are remembered, and how long callers wait for those that were never read.
     """
 
     def __init__(self, client: IbmClient, settings: IbmSettings) -> None:
         self._client = client
         self._settings = settings
-        self._devices = Remembered(self._read_devices, settings.status_seconds)
+        self._devices = self._remembered(self._read_devices, settings.status_seconds)
         self._backends: dict[str, Remembered[Backend]] = {}
+
+    def close(self) -> None:
+        """Give up what is being read."""
+        self._devices.close()
+        for described in self._backends.values():
+            described.close()
 
     async def backends(self) -> tuple[Backend, ...]:
         """Return all backends. One that cannot be read is left out, unless none can."""
@@ -98,6 +70,18 @@ class Catalogue:
         """
         return status_of(await self._device(name))
 
+    def _remembered(self, read: Callable[[], Awaitable[_Value]], seconds: float) -> Remembered[_Value]:
+        return Remembered(read, seconds, patience=self._settings.inline_seconds, late=self._late)
+
+    def _late(self) -> Unavailable:
+        account = self._settings.account
+        return Unavailable(
+            f"The provider of account {account!r} has not told yet which backends it has. The gateway goes on asking; try again in "
+            "a moment.",
+            metadata={"account": account},
+            retry_after=_RETRY_SECONDS,
+        )
+
     async def _device(self, name: str) -> wire.Device:
         device = (await self._devices.get()).get(name)
         if device is None:
@@ -107,7 +91,7 @@ class Catalogue:
     async def _describe(self, name: str) -> Backend:
         remembered = self._backends.get(name)
         if remembered is None:
-            remembered = self._backends[name] = Remembered(
+            remembered = self._backends[name] = self._remembered(
                 lambda: self._read_backend(name), self._settings.description_seconds
             )
         return await remembered.get()

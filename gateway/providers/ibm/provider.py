@@ -121,6 +121,7 @@ class IbmProvider:
         if self._looking is not None:
             self._looking.cancel()
             await asyncio.wait([self._looking])
+        self._catalogue.close()
         self._client.close()
 
     def health(self) -> AccountHealth:

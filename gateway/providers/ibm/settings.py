@@ -64,6 +64,8 @@ class IbmSettings:
     """Seconds that the body of a reply may take in all."""
     submit_timeout: float = 120.0
     """Seconds of silence after which the reply to a new job is given up."""
+    inline_seconds: float = 10.0
+    """Seconds that callers wait for a description of backends that was never read."""
     settle_seconds: float = 120.0
     """Seconds after a lost reply in which the job can still turn up."""
     retries: int = 3

@@ -263,6 +263,17 @@ async def test_a_closed_provider_makes_no_more_calls(bench: Bench) -> None:
     assert caught.value.reason is Reason.SERVER_STOPPING
 
 
+async def test_a_backend_that_is_known_serves_while_the_list_cannot_be_read_anew(
+    new_bench: Callable[..., Bench], control: EmulatorControl
+) -> None:
+    bench = new_bench(status_seconds=0.0)
+    known = await bench.backend()
+    control.fault("GET /backends", "hang", times=None)
+    for _ in range(3):
+        assert await bench.backend() is known
+    assert control.faults()[0]["hits"] == 1
+
+
 async def test_many_jobs_without_the_common_tag_are_looked_up_a_few_at_a_time(
     new_bench: Callable[..., Bench], control: EmulatorControl
 ) -> None:
