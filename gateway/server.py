@@ -51,6 +51,7 @@ from gateway.engine.api_keys import ApiKeys
 from gateway.engine.compactor import Compactor
 from gateway.engine.engine import Engine
 from gateway.engine.uploads import UploadLimits
+from gateway.memory import keep_freed_memory
 from gateway.rpc.admin_service import AdminService
 from gateway.rpc.interceptor import CallInterceptor
 from gateway.rpc.job_service import JobService
@@ -84,6 +85,7 @@ _HEALTH = {
 _CHUNK_OVERHEAD = 1024
 """Bytes of a message beside the chunk in it, at most."""
 _LOOKAHEAD_BYTES = 4 * 1024 * 1024
+_FRAME_BYTES = 1024 * 1024
 _HEALTH_SECONDS = 1.0
 """Seconds between two looks at the health of the accounts; it is kept in memory."""
 
@@ -294,6 +296,7 @@ async def serve(settings: Settings, on_ready: Callable[[int], None]) -> None:
     Raises:
         ConfigError: The settings do not make a server.
     """
+    keep_freed_memory()
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -353,6 +356,8 @@ def _channel_options(settings: ServerSettings) -> list[tuple[str, Any]]:
         # the server hold a hundred MB where the disk is slower.
         ("grpc.http2.bdp_probe", 0),
         ("grpc.http2.lookahead_bytes", _LOOKAHEAD_BYTES),
+        # Without those probes a frame would stay as small as HTTP/2 begins with, 16 KiB, and each costs both sides its time.
+        ("grpc.http2.max_frame_size", _FRAME_BYTES),
         # Clients may ask for a sign of life this often, also between calls; the clients of this project do it every 30 s.
         ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
         ("grpc.keepalive_permit_without_calls", 1),

@@ -66,7 +66,9 @@ class PayloadFiles:
                     raise
         new = self.create()
         try:
-            new.write(_pieces(payload))
+            for piece in _pieces(payload):
+                new.digest((piece,))
+                new.write((piece,))
             return new.keep()
         finally:
             new.discard()
@@ -141,7 +143,10 @@ class PayloadFiles:
 
 
 class IncomingFile:
-    """A file that is being written, to be kept or discarded. Made by `PayloadFiles.create`."""
+    """A file that is being written, to be kept or discarded. Made by `PayloadFiles.create`.
+
+    All its bytes pass both `digest` and `write`, in their order; the two may run on different threads.
+    """
 
     def __init__(self, files: PayloadFiles, path: Path) -> None:
         self._files = files
@@ -152,10 +157,14 @@ class IncomingFile:
         self.size = 0
         """Number of bytes written."""
 
+    def digest(self, pieces: Iterable[bytes | memoryview]) -> None:
+        """Take bytes into the SHA-256."""
+        for piece in pieces:
+            self._digest.update(piece)
+
     def write(self, pieces: Iterable[bytes | memoryview]) -> None:
         """Append bytes."""
         for piece in pieces:
-            self._digest.update(piece)
             self._file.write(piece)
             self.size += len(piece)
             if self.size - self._begun >= _FLUSH_BYTES:
@@ -170,7 +179,7 @@ class IncomingFile:
 
     @property
     def sha256(self) -> str:
-        """SHA-256 of what was written, 64 hexadecimal digits."""
+        """SHA-256 of what passed `digest`, 64 hexadecimal digits."""
         return self._digest.hexdigest()
 
     def keep(self) -> KeptFile:

@@ -12,13 +12,12 @@ from typing import ParamSpec, TypeVar
 
 from gateway.domain.payload import LARGE_PAYLOAD_BYTES, KeptFile, KeptPayload, Payload, PayloadFile
 from gateway.store.files import PayloadFiles
+from gateway.store.strand import Strand
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
 _THREADS = 4
-_PIECES_AHEAD = 4
-"""Most pieces that wait while others are written."""
 
 
 class Payloads:
@@ -64,27 +63,23 @@ class Payloads:
             check: Called with the number of bytes so far; what it raises ends the reception.
             check_whole: Called with the number of all bytes and their SHA-256; what it raises does so, too.
         """
-        loop = asyncio.get_running_loop()
         new = await self._run(self._files.create)
-        writing: asyncio.Future[None] = loop.create_future()
-        writing.set_result(None)
-        size, waiting = 0, []
+        # Each does with a piece what takes longer than receiving it, on a processor of its own if there is one.
+        hashing, writing = Strand(self._threads, new.digest), Strand(self._threads, new.write)
+        size = 0
         try:
             async for piece in pieces:
                 size += len(piece)
                 check(size)
-                waiting.append(piece)
-                # While some pieces are written, the next ones come; a few at a time, or changing threads would take the time.
-                if writing.done() or len(waiting) >= _PIECES_AHEAD:
-                    await writing
-                    writing = loop.run_in_executor(self._threads, new.write, waiting)
-                    waiting = []
-            await writing
-            await self._run(new.write, waiting)
+                await writing.put(piece)
+                await hashing.put(piece)
+            await writing.finish()
+            await hashing.finish()
             check_whole(size, new.sha256)
             return await self._run(new.keep)
         finally:
-            await asyncio.wait([writing])
+            await writing.stop()
+            await hashing.stop()
             await self._run(new.discard)
 
     async def read_pieces(self, payload: KeptPayload, offset: int, size: int) -> AsyncIterator[bytes]:
