@@ -12,6 +12,13 @@ from tests.emulators.ibm_quantum.remote import EmulatorControl
 from tests.support.gateway_process import GatewayProcess
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Let the table of who may do what be written anew."""
+    parser.addoption(
+        "--renew-access-table", action="store_true", help="Write tests/access/table.txt from what the server does now."
+    )
+
+
 @pytest.fixture(scope="session")
 def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[GatewayProcess]:
     """A running gateway with the local provider, shared by all tests that only use it."""
