@@ -275,6 +275,8 @@ class Change:
     message: str = ""
     result: KeptPayload | None = None
     """The serialised `qgateway.v1.JobResult` to store with it; a large one in a file that the store keeps."""
+    twins_until: datetime | None = None
+    """Until when the provider may turn out to have the job twice, if that is so."""
     record_due: bool = False
     """Whether the provider is yet to be asked for the record of the run: see `gateway.domain.record`."""
 

@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Coroutine
 from contextlib import suppress
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from functools import partial
 from typing import Any, TypeVar
 
@@ -163,12 +163,15 @@ class Dispatcher:
             self.put_back(job.id)
         elif job.submission.state is SubmissionState.ACCEPTED:
             self._tracker.track(job.provider_job_id, job.id)
-            self._doubts.accepted(job)
         elif job.submission.state is SubmissionState.PENDING:
             self._unsure.add(job.id)
             self.put_back(job.id)
         else:
             self._doubts.add(job.id)
+
+    def look_for_twins(self, job: Job, until: datetime) -> None:
+        """Go on looking, up to a time, for what the provider may have twice."""
+        self._doubts.look_for_twins(job, until)
 
     async def close(self) -> None:
         """Stop handing over, and looking for jobs in doubt. The next start finds out about what was under way."""
@@ -300,7 +303,9 @@ class Dispatcher:
             await async_failpoint("send.doubted")
             return await self._doubt(job, error)
         await async_failpoint("send.answered")
-        job = await self._store.change_job(job.id, partial(transitions.accepted, update=update))
+        twins_until = None if self._volatile else self._doubts.twins_until()
+        accepted = partial(transitions.accepted, update=update, twins_until=twins_until)
+        job = await self._store.change_job(job.id, accepted)
         await async_failpoint("send.accepted")
         self._failures = 0
         if self._trouble is not None:
@@ -309,8 +314,8 @@ class Dispatcher:
         self._tracker.track(update.provider_job_id, job.id)
         if job.status.is_final or job.cancel_requested:  # a caller cancelled it while it was on its way
             await self._cancel(update.provider_job_id)
-        if not self._volatile:
-            self._doubts.accepted(job)
+        if twins_until is not None and job.submission.attempts > 1:
+            self._doubts.look_for_twins(job, twins_until)
         return job
 
     async def _cancel(self, provider_job_id: str) -> None:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine
+from contextlib import suppress
 from dataclasses import replace
+from datetime import datetime, timedelta
 from functools import partial
 from typing import Any
 
@@ -56,30 +58,34 @@ class Doubts:
         self._settle_seconds = settle_seconds
         self._few = asyncio.Semaphore(_AT_ONCE)
         self._tasks: set[asyncio.Task[None]] = set()
-        self._resent: set[str] = set()
 
     def add(self, job_id: str, settle_seconds: float | None = None) -> None:
         """Find out about a job that was sent at this moment at the latest."""
         self._own(self._find_out(job_id, self._settle_seconds if settle_seconds is None else settle_seconds))
 
-    def accepted(self, job: Job) -> None:
-        """Take note that the provider has a job: one that was sent before may have a twin."""
-        if job.id in self._resent or job.submission.attempts > 1:
-            self._resent.discard(job.id)
-            self._own(self._look_for_twins(job))
+    def twins_until(self) -> datetime:
+        """Return until when a twin may turn up of a job that the provider takes now."""
+        return utc_now() + timedelta(seconds=_TWIN_LOOKS[-1] * self._settle_seconds)
+
+    def look_for_twins(self, job: Job, until: datetime) -> None:
+        """Look for others of a job that the provider has: now, now and then, and last at a time."""
+        self._own(self._look_for_twins(job, until))
 
     async def adopt(self, job_id: str, found: tuple[str, ...]) -> None:
         """Take the oldest of the provider's jobs that bear a job's marker as that job, and cancel the others."""
         await async_failpoint("doubt.found")
         update = ProviderUpdate(found[0], JobStatus.QUEUED, "", utc_now())
-        job = await self._store.change_job(job_id, partial(transitions.accepted, update=update))
+        until = self.twins_until()
+        job = await self._store.change_job(
+            job_id, partial(transitions.accepted, update=update, twins_until=until, is_twice=len(found) > 1)
+        )
         _log.info("job_adopted", account=self._provider.account, job=job_id, provider_job_id=found[0])
         await async_failpoint("doubt.adopted")
         self._follow(found[0], job_id)
         if job.status.is_final or job.cancel_requested:
             await self._cancel(found[0])
-        if len(found) > 1:
-            self._own(self._look_for_twins(replace(job, provider_job_id=found[0])))
+        if len(found) > 1 or job.submission.attempts > 1:
+            self.look_for_twins(replace(job, provider_job_id=found[0]), until)
 
     async def close(self) -> None:
         """Stop looking. The next start takes the doubts up again."""
@@ -113,33 +119,44 @@ class Doubts:
                 if found:
                     await self.adopt(job_id, found)
                     return
+                if settled:
+                    await self._give_up(job_id)
+                    return
             except NotFound:
                 raise
             except GatewayError as error:
                 _log.warning("marker_not_looked_up", account=self._provider.account, job=job_id, detail=error.message)
                 pause = max(pause, error.retry_after or 0.0)
-                continue
-            if settled:
-                job = await self._store.change_job(job_id, transitions.not_taken)
-                await async_failpoint("doubt.not_taken")
-                if job.submission.state is SubmissionState.PENDING and not job.status.is_final:
-                    self._resent.add(job_id)
-                    self._send(job_id)
-                return
 
-    async def _look_for_twins(self, job: Job) -> None:
-        looked_at, told = 0.0, set[str]()
-        for part in _TWIN_LOOKS:
-            await asyncio.sleep(part * self._settle_seconds - looked_at)
-            looked_at = part * self._settle_seconds
+    async def _give_up(self, job_id: str) -> None:
+        """Let a job be sent again that the provider does not have, or be cancelled, if that is what its caller wants."""
+        until = self.twins_until()
+        job = await self._store.change_job(job_id, partial(transitions.not_taken, twins_until=until))
+        await async_failpoint("doubt.not_taken")
+        if job.status.is_final:
+            self.look_for_twins(job, until)
+        elif job.submission.state is SubmissionState.PENDING:
+            self._send(job_id)
+
+    async def _look_for_twins(self, job: Job, until: datetime) -> None:
+        clock = asyncio.get_running_loop().time
+        span = _TWIN_LOOKS[-1] * self._settle_seconds
+        ends = clock() + min(span, (until - utc_now()).total_seconds())
+        told, is_last = set[str](), False
+        while not is_last:
+            is_last, pause = clock() >= ends, self._settle_seconds
             try:
                 for found in await self._look_up(job.id):
                     if found != job.provider_job_id:
                         await self._end_twin(job.id, found, told)
-            except NotFound:
-                raise
             except GatewayError as error:
                 _log.warning("twins_not_looked_up", account=self._provider.account, job=job.id, detail=error.message)
+                is_last, pause = False, max(min(self._settle_seconds, _LONGEST_PAUSE), error.retry_after or 0.0)
+            else:
+                looks = (ends - span + part * self._settle_seconds for part in _TWIN_LOOKS)
+                pause = min((look - clock() for look in looks if look > clock()), default=0.0)
+            await asyncio.sleep(0 if is_last else pause)
+        await self._store.twins_settled(job.id)
 
     async def _look_up(self, job_id: str) -> tuple[str, ...]:
         async with self._few:
@@ -155,7 +172,8 @@ class Doubts:
             told.add(twin)
             _log.warning("twin_found", account=self._provider.account, job=job_id, provider_job_id=twin, alive=alive)
             found = partial(transitions.twin_found, provider_job_id=twin, alive=alive)
-            await self._store.change_job(job_id, found)
+            with suppress(NotFound):  # the job was deleted; its twin must go all the same
+                await self._store.change_job(job_id, found)
         await async_failpoint("doubt.twin")
         if alive:
             await self._cancel(twin)

@@ -22,8 +22,8 @@ async def recover(store: Store, accounts: Accounts, dispatchers: Mapping[str, Di
     """Put every unfinished job back to work, the oldest first, and forget what was read for jobs that have ended since.
 
     Providers that forget their jobs when the gateway stops get them again. Other providers are asked first for what they may
-    have, and what they have is followed. A job whose account is no longer configured stays as
-    it is and says so.
+    have, and what they have is followed, and what they may have twice is looked for, also if it has ended. A job whose
+    account is no longer configured stays as it is and says so.
     """
     unfinished = await store.unfinished_jobs()
     if forgotten := await asyncio.to_thread(
@@ -34,6 +34,9 @@ async def recover(store: Store, accounts: Accounts, dispatchers: Mapping[str, Di
     for job in changed:
         if job.account in dispatchers and not job.status.is_final:
             dispatchers[job.account].take_up(job)
+    for job, until in await store.twins_due():
+        if job.account in dispatchers:
+            dispatchers[job.account].look_for_twins(job, until)
     if unfinished:
         _log.info("jobs_taken_up", jobs=len(unfinished))
 

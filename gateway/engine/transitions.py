@@ -85,10 +85,21 @@ def adopted(job: Job, update: ProviderUpdate) -> Job:
     return _pending(job, replace(update, status=last))
 
 
-def accepted(job: Job, update: ProviderUpdate) -> Change | None:
-    """Note that the provider has the job, with the status that it gave."""
+def accepted(
+    job: Job, update: ProviderUpdate, twins_until: datetime | None = None, *, is_twice: bool = False
+) -> Change | None:
+    """Note that the provider has the job, with the status that it gave.
+
+    Args:
+        job: The job.
+        update: What the provider says.
+        twins_until: Until when the provider may turn out to have it twice, if it was sent more than once.
+        is_twice: Whether the provider has it twice for certain.
+    """
     if job.status.is_final:
         return None
+    if _attempts(job) <= 1 and not is_twice:
+        twins_until = None
     sent = replace(
         job,
         provider_job_id=update.provider_job_id,
@@ -97,9 +108,9 @@ def accepted(job: Job, update: ProviderUpdate) -> Change | None:
         updated_at=update.at,
     )
     # The news that the run began can have been committed first; a final status comes with its own news.
-    if update.status.is_final or _ORDER[update.status] <= _ORDER[job.status]:
-        return Change(sent, EventType.STATUS_CHANGED)
-    return Change(_pending(sent, update), EventType.STATUS_CHANGED)
+    if not update.status.is_final and _ORDER[update.status] > _ORDER[job.status]:
+        sent = _pending(sent, update)
+    return Change(sent, EventType.STATUS_CHANGED, twins_until=twins_until)
 
 
 def progressed(job: Job, update: ProviderUpdate, *, asked: bool = False) -> Change | None:
@@ -227,13 +238,18 @@ def in_doubt(job: Job, message: str, retry_at: datetime) -> Change | None:
     return Change(doubtful, EventType.STATUS_CHANGED, message)
 
 
-def not_taken(job: Job) -> Change | None:
-    """Note that the provider does not have the job, after a doubt. One that is to be cancelled is cancelled by that."""
+def not_taken(job: Job, twins_until: datetime | None = None) -> Change | None:
+    """Note that the provider does not have the job, after a doubt. One that is to be cancelled is cancelled by that.
+
+    Args:
+        job: The job.
+        twins_until: Until when the provider may turn out to have it after all.
+    """
     if job.status.is_final:
         return None
     now = utc_now()
     if job.cancel_requested:
-        return _cancelled_before(job, now)
+        return replace(_cancelled_before(job, now), twins_until=twins_until)
     message = "The provider did not take the job; it is sent again."
     again = replace(
         job,
@@ -247,7 +263,8 @@ def not_taken(job: Job) -> Change | None:
 def twin_found(job: Job, provider_job_id: str, *, alive: bool) -> Change:
     """Tell that the provider has the job twice, and whether the second can still be cancelled."""
     what = "that one is cancelled" if alive else "that one ran before it was found"
-    message = f"The provider has the job a second time, as {provider_job_id}; {what}."
+    again = "a second time" if job.provider_job_id else "after all"
+    message = f"The provider has the job {again}, as {provider_job_id}; {what}."
     return Change(replace(job, updated_at=utc_now()), EventType.NOTE, message)
 
 

@@ -31,6 +31,7 @@ from gateway.store.schema import (
     result_files,
     results,
     sql,
+    twins_due,
     uploads,
 )
 from gateway.store.sessions import SessionReads
@@ -103,6 +104,11 @@ class Reads:
         """See `Store.count_unfinished`."""
         count: int = self._execute(_COUNT_UNFINISHED, {"account": account}).fetchone()[0]
         return count
+
+    def twins_due(self) -> tuple[tuple[Job, datetime], ...]:
+        """See `Store.twins_due`."""
+        query = select(jobs.c.document, twins_due.c.until).join(twins_due).order_by(twins_due.c.job_seq)
+        return tuple((decode_job(document), from_micros(until)) for document, until in self._core.execute(query))
 
     def jobs(self, where: JobFilter, *, limit: int, cursor: int | None, oldest_first: bool, skip: int) -> JobPage:
         """See `Store.list_jobs`."""

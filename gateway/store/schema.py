@@ -28,7 +28,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects import sqlite
 
-SCHEMA_REVISION = "0008"
+SCHEMA_REVISION = "0009"
 """The newest migration, whose outcome `metadata` describes. A database that names it is opened without a look at the migrations."""
 
 metadata = MetaData(
@@ -163,6 +163,14 @@ records_due = Table(
     "records_due",
     metadata,
     Column("job_seq", _Counter, ForeignKey("jobs.seq", ondelete="CASCADE"), primary_key=True),
+)
+
+# Jobs that were sent more than once: until when the provider may turn out to have them twice.
+twins_due = Table(
+    "twins_due",
+    metadata,
+    Column("job_seq", _Counter, ForeignKey("jobs.seq", ondelete="CASCADE"), primary_key=True),
+    Column("until", BigInteger, nullable=False),
 )
 
 # An event outlives its job, so it does not refer to it. `document` is the job after the change.

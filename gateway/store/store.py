@@ -249,6 +249,10 @@ class Store:
         """
         return await self._writer.run(lambda writes: writes.compact_history(before, keep, limit))
 
+    async def twins_settled(self, job_id: str) -> None:
+        """Forget that the provider may turn out to have a job twice."""
+        await self._writer.run(lambda writes: writes.twins_settled(job_id))
+
     async def add_record(self, job_id: str, record: JobRecord, change: Callable[[Job], Change | None]) -> Job:
         """Store the record of a job that has ended, which is then no longer due; equal calibrations are stored once.
 
@@ -356,6 +360,10 @@ class Store:
             OutOfRange: Some of it is no longer kept.
         """
         return await self._pages.run(lambda reads: reads.history(job_id=job_id, after=after, limit=limit))
+
+    async def twins_due(self) -> tuple[tuple[Job, datetime], ...]:
+        """Return the jobs, also final ones, that their provider may turn out to have twice, each with the time until when."""
+        return await self._pages.run(lambda reads: reads.twins_due())
 
     async def records_due(self, account: str) -> tuple[str, ...]:
         """Return the ids of the jobs of an account whose record is yet to be made, the oldest first."""

@@ -34,6 +34,7 @@ from gateway.store.schema import (
     result_files,
     results,
     sql,
+    twins_due,
     uploads,
 )
 from gateway.store.sessions import SessionWrites
@@ -59,6 +60,12 @@ _ADD_RESULT = insert_sql(results)
 _ADD_RESULT_FILE = insert_sql(result_files)
 _ADD_UPLOAD = f"{insert_sql(uploads)} ON CONFLICT (tenant, sha256) DO UPDATE SET expires_at = excluded.expires_at"
 _DROP_EXPIRED_UPLOADS = sql(delete(uploads).where(uploads.c.expires_at <= bindparam("now")))
+_ADD_TWINS_DUE = f"{insert_sql(twins_due)} ON CONFLICT (job_seq) DO UPDATE SET until = excluded.until"
+_DROP_TWINS_DUE = sql(
+    delete(twins_due).where(
+        twins_due.c.job_seq == select(jobs.c.seq).where(jobs.c.id == bindparam("id")).scalar_subquery()
+    )
+)
 _ADD_EVENT = insert_sql(events)
 _VARIABLE_COLUMNS = ("status", "final", "display_name", "session", "provider_job_id", "revision", "document")
 _CHANGE_JOB = sql(
@@ -167,7 +174,13 @@ class Writes:
             self._add_result(seq, what.result, job.result)
         if what.record_due:
             self.records.note_due(seq)
+        if what.twins_until is not None:
+            self._execute(_ADD_TWINS_DUE, {"job_seq": seq, "until": to_micros(what.twins_until)})
         return job
+
+    def twins_settled(self, job_id: str) -> None:
+        """See `Store.twins_settled`."""
+        self._execute(_DROP_TWINS_DUE, {"id": job_id})
 
     def add_record(self, job_id: str, record: EncodedRecord, change: Callable[[Job], Change | None]) -> Job:
         """See `Store.add_record`."""

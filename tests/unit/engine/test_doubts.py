@@ -1,12 +1,13 @@
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 
 from gateway.domain.errors import Unavailable
-from gateway.domain.job import EventType, Job, JobStatus, PendingKind, SubmissionState
+from gateway.domain.job import EventType, Job, JobStatus, PendingKind, SubmissionState, utc_now
 from gateway.engine.pacing import Pacing
 from tests.support.polled_provider import PolledProvider
 from tests.support.waiting import until
@@ -123,6 +124,59 @@ async def test_a_doubt_outlives_a_restart(tmp_path: Path, provider: PolledProvid
         assert (await engine.jobs.get(ALICE, job.id)).submission.state is SubmissionState.UNKNOWN
         await engine.status(job, JobStatus.QUEUED)
     assert len(provider.submitted) == 1
+
+
+async def test_a_twin_of_a_job_that_has_ended_is_cancelled_although_it_turns_up_after_a_restart(
+    tmp_path: Path, provider: PolledProvider
+) -> None:
+    path = tmp_path / "store.db"
+    async with running_engine(path, provider, FAST) as engine:
+        provider.lost_replies = [False]
+        job = await engine.status(await engine.submit(), JobStatus.QUEUED)
+        provider.tell(job.provider_job_id, JobStatus.DONE)
+        await engine.status(job, JobStatus.DONE)
+    async with running_engine(path, provider, FAST) as engine:
+        twin = provider.take(job.id)
+        await until(lambda: twin in provider.cancelled)
+        assert len([message for message in await notes(engine, job) if twin in message]) == 1
+        assert (await engine.jobs.get(ALICE, job.id)).status is JobStatus.DONE
+
+
+async def test_the_last_look_for_twins_is_made_even_if_its_time_came_while_the_gateway_was_down(
+    tmp_path: Path, provider: PolledProvider
+) -> None:
+    path = tmp_path / "store.db"
+    quick = Pacing(shortest_poll=0.01, longest_poll=0.05, settle_seconds=0.05)
+    async with running_engine(path, provider, quick) as engine:
+        provider.lost_replies = [False]
+        job = await engine.status(await engine.submit(), JobStatus.QUEUED)
+        (due,) = await engine.store.twins_due()
+    await asyncio.sleep((due[1] - utc_now()).total_seconds())
+    twin = provider.take(job.id)
+    provider.find_errors = [Unavailable("No route.") for _ in range(2)]
+    async with running_engine(path, provider, quick) as engine:
+        await until(lambda: twin in provider.cancelled)
+        async with asyncio.timeout(10):
+            while await engine.store.twins_due():
+                await asyncio.sleep(0.01)
+
+
+async def test_a_job_that_was_sent_once_has_no_twins_to_look_for(engine: Engine) -> None:
+    await engine.submit()
+    assert await engine.store.twins_due() == ()
+
+
+async def test_a_job_that_turns_up_after_it_was_cancelled_is_cancelled_at_the_provider(
+    engine: Engine, provider: PolledProvider
+) -> None:
+    provider.lost_replies = [False]
+    job = await engine.submit()
+    await engine.jobs.cancel(ALICE, job.id)
+    await engine.status(job, JobStatus.CANCELLED)
+    late = provider.take(job.id)
+    await until(lambda: late in provider.cancelled)
+    (note,) = await notes(engine, job)
+    assert "has the job after all" in note
 
 
 async def test_all_that_wait_say_what_holds_them_up(engine: Engine, provider: PolledProvider) -> None:
