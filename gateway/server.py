@@ -222,8 +222,7 @@ class GatewayServer:
         backend_service_pb2_grpc.add_BackendServiceServicer_to_server(BackendService(accounts), server)
         session_service_pb2_grpc.add_SessionServiceServicer_to_server(SessionService(self._engine.sessions), server)
         account_service_pb2_grpc.add_AccountServiceServicer_to_server(
-            AccountService(accounts, self._engine.jobs),  # type: ignore[abstract]
-            server,
+            AccountService(accounts, self._engine.jobs, self._engine.usages), server
         )
         admin_service_pb2_grpc.add_AdminServiceServicer_to_server(
             AdminService(accounts, keys, self._engine.trail),

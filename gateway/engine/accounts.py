@@ -29,14 +29,14 @@ class Accounts:
         allows_backend: Callable[[str], bool] = lambda _: True,
     ) -> None:
         self._providers = {provider.account: provider for provider in providers}
-        self._policies = policies
+        self.policies = policies
         self._allows_backend = allows_backend
 
     def of(self, caller: Caller) -> Accounts:
         """Return what the caller's tenant may use of them. The rest is not there, in every respect."""
-        policy = self._policies.of(caller.tenant)
+        policy = self.policies.of(caller.tenant)
         permitted = (provider for name, provider in self._providers.items() if policy.allows_account(name))
-        return Accounts(permitted, self._policies, policy.allows_backend)
+        return Accounts(permitted, self.policies, policy.allows_backend)
 
     @property
     def providers(self) -> Mapping[str, Provider]:

@@ -29,6 +29,7 @@ from gateway.engine.submissions import Submissions
 from gateway.engine.tokens import ResumeTokens
 from gateway.engine.tracker import Tracker
 from gateway.engine.uploads import UploadLimits, Uploads
+from gateway.engine.usages import Usages
 from gateway.engine.watches import Watches
 from gateway.store import Store
 
@@ -101,6 +102,7 @@ class Engine:
         )
         self.watches = Watches(self.jobs, store, self._hub)
         self.results = Results(self.jobs, store, reader, recent_results)
+        self.usages = Usages(store, accounts.policies)
         self.records = Records(self.jobs, accounts, store)
 
     async def start(self) -> None:

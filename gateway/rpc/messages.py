@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
 from functools import lru_cache
 from typing import Generic, TypeVar
@@ -27,6 +28,7 @@ from gateway.domain.job import (
 )
 from gateway.domain.provider import AccountHealth, Provider, QueuePlace
 from gateway.domain.session import Session
+from gateway.domain.usage import Usage
 from gateway.engine.transitions import etag
 from gateway.store import AuditRecord
 
@@ -305,7 +307,26 @@ def backend_properties(value: BackendProperties | None) -> backend_pb2.BackendPr
     )
 
 
-def account(provider: Provider, health: AccountHealth, pending_jobs: int) -> account_pb2.Account:
+def usage(value: Usage) -> account_pb2.Usage:
+    """Return what was used as a message."""
+    return account_pb2.Usage(
+        limit_name=value.limit_name,
+        tenant=value.tenant,
+        account=value.account,
+        tag=value.tag,
+        start_time=timestamp(value.start),
+        end_time=timestamp(value.end),
+        used=value.used,
+        reserved=value.reserved,
+        limit=value.limit,
+        qpu_time=duration(value.used) if value.limit_name.startswith("qpu_seconds") else None,
+        jobs=value.jobs,
+    )
+
+
+def account(
+    provider: Provider, health: AccountHealth, pending_jobs: int, budgets: Sequence[Usage] = ()
+) -> account_pb2.Account:
     """Return a provider account as a message."""
     return account_pb2.Account(
         name=f"accounts/{provider.account}",
@@ -315,6 +336,7 @@ def account(provider: Provider, health: AccountHealth, pending_jobs: int) -> acc
         health_message=health.message,
         health_change_time=timestamp(health.since),
         pending_jobs=pending_jobs,
+        budgets=map(usage, budgets),
     )
 
 

@@ -23,6 +23,7 @@ from gateway.domain.provider import Provider
 from gateway.engine.accounts import Accounts
 from gateway.engine.jobs import Jobs
 from gateway.engine.tokens import page_token, read_page_token
+from gateway.engine.usages import Usages
 from gateway.rpc import messages, requests
 from gateway.rpc.interceptor import current_caller
 from gateway.rpc.limits import Limits
@@ -94,23 +95,44 @@ class BackendService(backend_service_pb2_grpc.BackendServiceServicer):
 class AccountService(account_service_pb2_grpc.AccountServiceServicer):
     """Read the caller's accounts."""
 
-    def __init__(self, accounts: Accounts, jobs: Jobs) -> None:
+    def __init__(self, accounts: Accounts, jobs: Jobs, usages: Usages) -> None:
         self._accounts = accounts
         self._jobs = jobs
+        self._usages = usages
 
     async def ListAccounts(
         self, request: account_service_pb2.ListAccountsRequest, context: _Context
     ) -> account_service_pb2.ListAccountsResponse:
         """List a page of accounts."""
-        permitted = self._accounts.of(current_caller()).providers
+        caller = current_caller()
+        permitted = self._accounts.of(caller).providers
         page, token = _page(list(permitted.values()), request.page_size, request.page_token, b"accounts")
         return account_service_pb2.ListAccountsResponse(
             accounts=[
-                messages.account(provider, provider.health(), await self._jobs.count_unfinished(provider.account))
+                messages.account(
+                    provider,
+                    provider.health(),
+                    await self._jobs.count_unfinished(provider.account),
+                    await self._usages.budgets(caller, provider.account),
+                )
                 for provider in page
             ],
             next_page_token=token,
         )
+
+    async def GetUsage(
+        self, request: account_service_pb2.GetUsageRequest, context: _Context
+    ) -> account_service_pb2.GetUsageResponse:
+        """Read what was used, and what is left."""
+        usages = await self._usages.report(
+            current_caller(),
+            requests.usage_group(request),
+            start=requests.usage_time(request, "start_time"),
+            end=requests.usage_time(request, "end_time"),
+            tenant=request.tenant,
+            account=request.account.removeprefix("accounts/"),
+        )
+        return account_service_pb2.GetUsageResponse(usages=map(messages.usage, usages))
 
 
 class ServerService(server_service_pb2_grpc.ServerServiceServicer):

@@ -8,12 +8,12 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Any, TypedDict, TypeVar
+from typing import Any, Literal, TypedDict, TypeVar
 
 from google.protobuf.json_format import MessageToDict
 from google.protobuf.struct_pb2 import Struct
 from google.protobuf.timestamp_pb2 import Timestamp
-from qgateway.v1 import admin_service_pb2, job_pb2, job_service_pb2, session_service_pb2
+from qgateway.v1 import account_service_pb2, admin_service_pb2, job_pb2, job_service_pb2, session_service_pb2
 
 from gateway.domain.access import NAME, Role
 from gateway.domain.errors import InvalidArgument
@@ -27,6 +27,7 @@ from gateway.domain.job import (
     utc_now,
 )
 from gateway.domain.query import JobFilter
+from gateway.domain.usage import UsageGroup
 from gateway.engine.sessions import SessionRequest
 from gateway.engine.submissions import JobRequest, request_digest
 from gateway.store import AuditQuery
@@ -42,6 +43,7 @@ MAX_REQUEST_ID_LENGTH = 128
 MAX_CLIENT_VERSIONS = 16
 MAX_STRUCT_BYTES = 16 * 1024
 """Longest header, and longest provider options, as JSON."""
+_FIRST_YEAR, _LAST_YEAR = 1970, 9000
 DEFAULT_PAGE_SIZE = 50
 MAX_PAGE_SIZE = 500
 
@@ -270,6 +272,28 @@ def timestamp(field: str, value: Timestamp) -> datetime:
         return value.ToDatetime(tzinfo=UTC)
     except (ValueError, OverflowError):
         raise InvalidArgument.field(field, "not a time between the years 1 and 9999") from None
+
+
+def usage_time(
+    request: account_service_pb2.GetUsageRequest, field: Literal["start_time", "end_time"]
+) -> datetime | None:
+    """Return an end of a period, or None if the request leaves it open."""
+    if not request.HasField(field):
+        return None
+    at = timestamp(field, getattr(request, field))
+    if not _FIRST_YEAR <= at.year < _LAST_YEAR:
+        raise InvalidArgument.field(field, f"not a time between the years {_FIRST_YEAR} and {_LAST_YEAR}")
+    return at
+
+
+def usage_group(request: account_service_pb2.GetUsageRequest) -> UsageGroup:
+    """Return by what usage is to be added up."""
+    groups = account_service_pb2.GetUsageRequest.GroupBy
+    if request.group_by not in groups.values():
+        raise InvalidArgument.field("group_by", "not a value of GroupBy")
+    if request.group_by == groups.GROUP_BY_UNSPECIFIED:
+        return UsageGroup.TENANT
+    return UsageGroup(groups.Name(request.group_by).removeprefix("GROUP_BY_"))
 
 
 def _datetime(field: str, message: job_pb2.JobFilter, name: str) -> datetime | None:

@@ -9,14 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
-from sqlalchemy import Connection, Select, bindparam, func, select
+from sqlalchemy import Connection, bindparam, func, select, text
 
 from gateway.domain.errors import QuotaViolation, Reason, ResourceExhausted
 from gateway.domain.job import Job, JobStatus, utc_now
 from gateway.domain.policy import Limits, day_of, day_start, month_span
-from gateway.domain.usage import UsageRow
+from gateway.domain.usage import UsageGroup, UsageQuery, UsageSum
 from gateway.store.database import driver_connection
 from gateway.store.schema import has_pending, insert_sql, sql, usage, usage_by_tag
 
@@ -33,6 +32,16 @@ _SPENT = sql(
         usage.c.tenant == bindparam("tenant"), usage.c.day >= bindparam("first"), usage.c.day < bindparam("end")
     )
 )
+
+_KEYS = {
+    UsageGroup.TENANT: ("tenant",),
+    UsageGroup.ACCOUNT: ("tenant", "account"),
+    UsageGroup.TAG: ("tenant", "tag"),
+    UsageGroup.DAY: ("tenant", "day"),
+}
+_MOST_FIRST = (text("sum(charged) + sum(reserved) DESC"),)
+_MOST_SUMS = 5_000
+"""Most sums that one question returns: an answer has to fit into a message."""
 
 
 def settled(job: Job, *, charge_expected: bool) -> Job:
@@ -162,35 +171,39 @@ class LedgerReads:
     def __init__(self, connection: Connection) -> None:
         self._core = connection
 
-    def rows(self, tenant: str, first_day: int, end_day: int) -> Sequence[UsageRow]:
-        """Return what was used from a day on and before another, by tenant, account and day; of all tenants if it is empty."""
-        query = select(usage).where(usage.c.day >= first_day, usage.c.day < end_day)
-        return self._rows(query.where(usage.c.tenant == tenant) if tenant else query)
-
-    def rows_by_tag(self, tenant: str, first_day: int, end_day: int) -> Sequence[UsageRow]:
-        """Return what was used by jobs with tags, as `rows` does, and by tag."""
-        query = select(usage_by_tag).where(usage_by_tag.c.day >= first_day, usage_by_tag.c.day < end_day)
-        return self._rows(query.where(usage_by_tag.c.tenant == tenant) if tenant else query)
-
-    def pending(self, tenant: str) -> int:
-        """Return how many jobs of a tenant are in no final status."""
-        query = select(func.sum(usage.c.pending)).where(usage.c.tenant == tenant, has_pending)
-        return self._core.scalar(query) or 0
-
-    def _rows(self, query: Select[Any]) -> Sequence[UsageRow]:
+    def sums(self, asked: UsageQuery) -> Sequence[UsageSum]:
+        """See `Store.usage`."""
+        table = usage_by_tag if asked.group is UsageGroup.TAG else usage
+        keys = [table.c[name] for name in _KEYS[asked.group]]
+        query = (
+            select(*keys, *(func.sum(table.c[name]).label(name) for name in _AMOUNTS))
+            .where(table.c.day >= asked.first_day, table.c.day < asked.end_day)
+            .group_by(*keys)
+            .order_by(*([table.c.day] if asked.group is UsageGroup.DAY else []), *_MOST_FIRST, *keys)
+            .limit(_MOST_SUMS)
+        )
+        if asked.tenant:
+            query = query.where(table.c.tenant == asked.tenant)
+        if asked.account:
+            query = query.where(table.c.account == asked.account)
         return tuple(
-            UsageRow(
+            UsageSum(
                 tenant=row["tenant"],
-                account=row["account"],
-                day=row["day"],
                 jobs=row["jobs"],
                 pending=row["pending"],
                 reserved_seconds=row["reserved"] / _MICROS,
                 charged_seconds=row["charged"] / _MICROS,
+                account=row.get("account", ""),
                 tag=row.get("tag", ""),
+                day=row.get("day"),
             )
             for row in self._core.execute(query).mappings()
         )
+
+    def pending(self, tenant: str) -> int:
+        """See `Store.count_pending`."""
+        query = select(func.sum(usage.c.pending)).where(usage.c.tenant == tenant, has_pending)
+        return self._core.scalar(query) or 0
 
 
 def _too_many_pending(tenant: str, limit: int, pending: int) -> ResourceExhausted:

@@ -18,7 +18,7 @@ from gateway.domain.policy import NO_LIMITS, Limits
 from gateway.domain.query import JobFilter, JobPage
 from gateway.domain.record import JobRecord
 from gateway.domain.session import Session, SessionPage
-from gateway.domain.usage import UsageRow
+from gateway.domain.usage import UsageQuery, UsageSum
 from gateway.store.audit import AuditQuery, AuditRecord
 from gateway.store.codec import Blob, encode_blob
 from gateway.store.database import Database
@@ -217,18 +217,9 @@ class Store:
         """Return API keys behind a position, each with its own; of all tenants if `tenant` is empty."""
         return await self._pages.run(lambda reads: reads.api_keys.page(tenant, limit=limit, cursor=cursor))
 
-    async def usage(self, tenant: str, first_day: int, end_day: int, *, by_tag: bool = False) -> Sequence[UsageRow]:
-        """Return what the jobs have used that were submitted from a day on and before another.
-
-        Args:
-            tenant: Whose jobs; empty: everybody's.
-            first_day: First day, as days since 1970, UTC.
-            end_day: Day after the last.
-            by_tag: Return a row for each tag of the jobs instead. A job with two tags counts in both, one without in none.
-        """
-        if by_tag:
-            return await self._pages.run(lambda reads: reads.ledger.rows_by_tag(tenant, first_day, end_day))
-        return await self._pages.run(lambda reads: reads.ledger.rows(tenant, first_day, end_day))
+    async def usage(self, asked: UsageQuery) -> Sequence[UsageSum]:
+        """Return what was used, by group: those first that used most, and days in their order. At most 5000 groups."""
+        return await self._pages.run(lambda reads: reads.ledger.sums(asked))
 
     async def count_pending(self, tenant: str) -> int:
         """Return how many jobs of a tenant are in no final status."""

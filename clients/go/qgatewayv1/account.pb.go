@@ -97,7 +97,10 @@ type Account struct {
 	// Since when it is so.
 	HealthChangeTime *timestamppb.Timestamp `protobuf:"bytes,6,opt,name=health_change_time,json=healthChangeTime,proto3" json:"health_change_time,omitempty"`
 	// Number of jobs that are not final.
-	PendingJobs   int32 `protobuf:"varint,7,opt,name=pending_jobs,json=pendingJobs,proto3" json:"pending_jobs,omitempty"`
+	PendingJobs int32 `protobuf:"varint,7,opt,name=pending_jobs,json=pendingJobs,proto3" json:"pending_jobs,omitempty"`
+	// What the caller's tenant has used here of its budgets of QPU time. A budget is for all metered accounts together: `used` and
+	// `reserved` are this account's share, `limit` is the whole.
+	Budgets       []*Usage `protobuf:"bytes,8,rep,name=budgets,proto3" json:"budgets,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -181,10 +184,18 @@ func (x *Account) GetPendingJobs() int32 {
 	return 0
 }
 
-// What was used over a period, of one thing that is limited.
+func (x *Account) GetBudgets() []*Usage {
+	if x != nil {
+		return x.Budgets
+	}
+	return nil
+}
+
+// What was used over a period, of one thing that is limited. A job counts on the day, UTC, on which it was submitted. QPU seconds are
+// those of jobs on metered accounts.
 type Usage struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// What is limited, such as `qpu_seconds_per_month`, `pending_jobs`.
+	// What is limited, such as `qpu_seconds_per_month`, `pending_jobs`; `qpu_seconds` for what was used in the period that was asked for.
 	LimitName string `protobuf:"bytes,1,opt,name=limit_name,json=limitName,proto3" json:"limit_name,omitempty"`
 	// Tenant that used it.
 	Tenant string `protobuf:"bytes,2,opt,name=tenant,proto3" json:"tenant,omitempty"`
@@ -203,7 +214,9 @@ type Usage struct {
 	// The limit. Not set: none.
 	Limit *float64 `protobuf:"fixed64,9,opt,name=limit,proto3,oneof" json:"limit,omitempty"`
 	// QPU time charged in the period.
-	QpuTime       *durationpb.Duration `protobuf:"bytes,10,opt,name=qpu_time,json=qpuTime,proto3" json:"qpu_time,omitempty"`
+	QpuTime *durationpb.Duration `protobuf:"bytes,10,opt,name=qpu_time,json=qpuTime,proto3" json:"qpu_time,omitempty"`
+	// Number of jobs submitted in the period.
+	Jobs          int64 `protobuf:"varint,11,opt,name=jobs,proto3" json:"jobs,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -308,11 +321,18 @@ func (x *Usage) GetQpuTime() *durationpb.Duration {
 	return nil
 }
 
+func (x *Usage) GetJobs() int64 {
+	if x != nil {
+		return x.Jobs
+	}
+	return 0
+}
+
 var File_qgateway_v1_account_proto protoreflect.FileDescriptor
 
 const file_qgateway_v1_account_proto_rawDesc = "" +
 	"\n" +
-	"\x19qgateway/v1/account.proto\x12\vqgateway.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x87\x03\n" +
+	"\x19qgateway/v1/account.proto\x12\vqgateway.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xb5\x03\n" +
 	"\aAccount\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x1a\n" +
 	"\bprovider\x18\x02 \x01(\tR\bprovider\x12 \n" +
@@ -320,12 +340,13 @@ const file_qgateway_v1_account_proto_rawDesc = "" +
 	"\x06health\x18\x04 \x01(\x0e2\x1b.qgateway.v1.Account.HealthR\x06health\x12%\n" +
 	"\x0ehealth_message\x18\x05 \x01(\tR\rhealthMessage\x12H\n" +
 	"\x12health_change_time\x18\x06 \x01(\v2\x1a.google.protobuf.TimestampR\x10healthChangeTime\x12!\n" +
-	"\fpending_jobs\x18\a \x01(\x05R\vpendingJobs\"a\n" +
+	"\fpending_jobs\x18\a \x01(\x05R\vpendingJobs\x12,\n" +
+	"\abudgets\x18\b \x03(\v2\x12.qgateway.v1.UsageR\abudgets\"a\n" +
 	"\x06Health\x12\x16\n" +
 	"\x12HEALTH_UNSPECIFIED\x10\x00\x12\x12\n" +
 	"\x0eHEALTH_SERVING\x10\x01\x12\x13\n" +
 	"\x0fHEALTH_DEGRADED\x10\x02\x12\x16\n" +
-	"\x12HEALTH_NOT_SERVING\x10\x03\"\xe7\x02\n" +
+	"\x12HEALTH_NOT_SERVING\x10\x03\"\xfb\x02\n" +
 	"\x05Usage\x12\x1d\n" +
 	"\n" +
 	"limit_name\x18\x01 \x01(\tR\tlimitName\x12\x16\n" +
@@ -339,7 +360,8 @@ const file_qgateway_v1_account_proto_rawDesc = "" +
 	"\breserved\x18\b \x01(\x01R\breserved\x12\x19\n" +
 	"\x05limit\x18\t \x01(\x01H\x00R\x05limit\x88\x01\x01\x124\n" +
 	"\bqpu_time\x18\n" +
-	" \x01(\v2\x19.google.protobuf.DurationR\aqpuTimeB\b\n" +
+	" \x01(\v2\x19.google.protobuf.DurationR\aqpuTime\x12\x12\n" +
+	"\x04jobs\x18\v \x01(\x03R\x04jobsB\b\n" +
 	"\x06_limitb\x06proto3"
 
 var (
@@ -366,14 +388,15 @@ var file_qgateway_v1_account_proto_goTypes = []any{
 var file_qgateway_v1_account_proto_depIdxs = []int32{
 	0, // 0: qgateway.v1.Account.health:type_name -> qgateway.v1.Account.Health
 	3, // 1: qgateway.v1.Account.health_change_time:type_name -> google.protobuf.Timestamp
-	3, // 2: qgateway.v1.Usage.start_time:type_name -> google.protobuf.Timestamp
-	3, // 3: qgateway.v1.Usage.end_time:type_name -> google.protobuf.Timestamp
-	4, // 4: qgateway.v1.Usage.qpu_time:type_name -> google.protobuf.Duration
-	5, // [5:5] is the sub-list for method output_type
-	5, // [5:5] is the sub-list for method input_type
-	5, // [5:5] is the sub-list for extension type_name
-	5, // [5:5] is the sub-list for extension extendee
-	0, // [0:5] is the sub-list for field type_name
+	2, // 2: qgateway.v1.Account.budgets:type_name -> qgateway.v1.Usage
+	3, // 3: qgateway.v1.Usage.start_time:type_name -> google.protobuf.Timestamp
+	3, // 4: qgateway.v1.Usage.end_time:type_name -> google.protobuf.Timestamp
+	4, // 5: qgateway.v1.Usage.qpu_time:type_name -> google.protobuf.Duration
+	6, // [6:6] is the sub-list for method output_type
+	6, // [6:6] is the sub-list for method input_type
+	6, // [6:6] is the sub-list for extension type_name
+	6, // [6:6] is the sub-list for extension extendee
+	0, // [0:6] is the sub-list for field type_name
 }
 
 func init() { file_qgateway_v1_account_proto_init() }

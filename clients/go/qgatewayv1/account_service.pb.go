@@ -33,7 +33,7 @@ const (
 	GetUsageRequest_GROUP_BY_TENANT GetUsageRequest_GroupBy = 1
 	// By account.
 	GetUsageRequest_GROUP_BY_ACCOUNT GetUsageRequest_GroupBy = 2
-	// By tag.
+	// By tag. A job with two tags counts in both, one without tags nowhere.
 	GetUsageRequest_GROUP_BY_TAG GetUsageRequest_GroupBy = 3
 	// By day.
 	GetUsageRequest_GROUP_BY_DAY GetUsageRequest_GroupBy = 4
@@ -199,12 +199,14 @@ type GetUsageRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// By what to add up.
 	GroupBy GetUsageRequest_GroupBy `protobuf:"varint,1,opt,name=group_by,json=groupBy,proto3,enum=qgateway.v1.GetUsageRequest_GroupBy" json:"group_by,omitempty"`
-	// First moment. Default: the beginning of this month, UTC.
+	// First moment; the whole day counts, UTC. Default: the beginning of this month, UTC.
 	StartTime *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=start_time,json=startTime,proto3" json:"start_time,omitempty"`
-	// End. Default: now.
+	// End; the whole day before it counts, UTC. Default: now.
 	EndTime *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=end_time,json=endTime,proto3" json:"end_time,omitempty"`
 	// Only this account. Default: all.
-	Account       string `protobuf:"bytes,4,opt,name=account,proto3" json:"account,omitempty"`
+	Account string `protobuf:"bytes,4,opt,name=account,proto3" json:"account,omitempty"`
+	// Whose usage. Default: that of the caller's tenant. Operators may name another one, or `-` for all.
+	Tenant        string `protobuf:"bytes,5,opt,name=tenant,proto3" json:"tenant,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -267,10 +269,18 @@ func (x *GetUsageRequest) GetAccount() string {
 	return ""
 }
 
+func (x *GetUsageRequest) GetTenant() string {
+	if x != nil {
+		return x.Tenant
+	}
+	return ""
+}
+
 // Response of `GetUsage`.
 type GetUsageResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// One entry per limit and group.
+	// One entry per group, of `qpu_seconds` in the period: those first that used most, or days in their order; at most 5000. By tenant,
+	// and on all accounts, also one entry per limit as it is now.
 	Usages        []*Usage `protobuf:"bytes,1,rep,name=usages,proto3" json:"usages,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -324,13 +334,14 @@ const file_qgateway_v1_account_service_proto_rawDesc = "" +
 	"page_token\x18\x02 \x01(\tB\x04\xe2A\x01\x01R\tpageToken\"p\n" +
 	"\x14ListAccountsResponse\x120\n" +
 	"\baccounts\x18\x01 \x03(\v2\x14.qgateway.v1.AccountR\baccounts\x12&\n" +
-	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"\xea\x02\n" +
+	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"\x88\x03\n" +
 	"\x0fGetUsageRequest\x12E\n" +
 	"\bgroup_by\x18\x01 \x01(\x0e2$.qgateway.v1.GetUsageRequest.GroupByB\x04\xe2A\x01\x01R\agroupBy\x12?\n" +
 	"\n" +
 	"start_time\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampB\x04\xe2A\x01\x01R\tstartTime\x12;\n" +
 	"\bend_time\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampB\x04\xe2A\x01\x01R\aendTime\x12\x1e\n" +
-	"\aaccount\x18\x04 \x01(\tB\x04\xe2A\x01\x01R\aaccount\"r\n" +
+	"\aaccount\x18\x04 \x01(\tB\x04\xe2A\x01\x01R\aaccount\x12\x1c\n" +
+	"\x06tenant\x18\x05 \x01(\tB\x04\xe2A\x01\x01R\x06tenant\"r\n" +
 	"\aGroupBy\x12\x18\n" +
 	"\x14GROUP_BY_UNSPECIFIED\x10\x00\x12\x13\n" +
 	"\x0fGROUP_BY_TENANT\x10\x01\x12\x14\n" +

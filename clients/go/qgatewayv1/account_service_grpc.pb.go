@@ -31,7 +31,7 @@ const (
 type AccountServiceClient interface {
 	// Lists the accounts that the caller may use, with their health.
 	ListAccounts(ctx context.Context, in *ListAccountsRequest, opts ...grpc.CallOption) (*ListAccountsResponse, error)
-	// Reads budgets and consumption.
+	// Reads budgets and consumption. Only operators may ask for other tenants (else PERMISSION_DENIED).
 	GetUsage(ctx context.Context, in *GetUsageRequest, opts ...grpc.CallOption) (*GetUsageResponse, error)
 }
 
@@ -71,7 +71,7 @@ func (c *accountServiceClient) GetUsage(ctx context.Context, in *GetUsageRequest
 type AccountServiceServer interface {
 	// Lists the accounts that the caller may use, with their health.
 	ListAccounts(context.Context, *ListAccountsRequest) (*ListAccountsResponse, error)
-	// Reads budgets and consumption.
+	// Reads budgets and consumption. Only operators may ask for other tenants (else PERMISSION_DENIED).
 	GetUsage(context.Context, *GetUsageRequest) (*GetUsageResponse, error)
 	mustEmbedUnimplementedAccountServiceServer()
 }

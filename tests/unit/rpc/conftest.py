@@ -104,7 +104,9 @@ async def wire(tmp_path: Path) -> AsyncIterator[Wire]:
         )
         job_service_pb2_grpc.add_JobServiceServicer_to_server(JobService(engine, limits), server)
         backend_service_pb2_grpc.add_BackendServiceServicer_to_server(BackendService(accounts), server)
-        account_service_pb2_grpc.add_AccountServiceServicer_to_server(AccountService(accounts, engine.jobs), server)
+        account_service_pb2_grpc.add_AccountServiceServicer_to_server(
+            AccountService(accounts, engine.jobs, engine.usages), server
+        )
         session_service_pb2_grpc.add_SessionServiceServicer_to_server(
             session_service_pb2_grpc.SessionServiceServicer(), server
         )

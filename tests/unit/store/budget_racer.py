@@ -10,7 +10,9 @@ were accepted.
 from __future__ import annotations
 
 import json
+import random
 import sys
+import time
 from pathlib import Path
 
 from sqlalchemy import URL, NullPool, create_engine
@@ -23,6 +25,7 @@ from gateway.store.writes import Writes
 from tests.unit.store.make import PROGRAM, a_job, an_entry
 
 _REFUSALS = 20
+_LONGEST_PAUSE = 0.02
 _LAST_REVISION = "SELECT seq FROM sqlite_sequence WHERE name = 'events'"
 SECONDS_PER_JOB = 3.0
 
@@ -46,6 +49,8 @@ def main(path: Path) -> None:
             else:
                 connection.exec_driver_sql("COMMIT")
                 accepted += 1
+            # SQLite gives its lock to whoever asks at the right moment: without a pause one process would take all.
+            time.sleep(random.random() * _LONGEST_PAUSE)
     _tell(str(accepted))
 
 

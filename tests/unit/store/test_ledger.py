@@ -18,12 +18,15 @@ from gateway.domain.errors import Reason, ResourceExhausted
 from gateway.domain.job import Change, EventType, Job, JobStatus, JobUsage, utc_now, with_status
 from gateway.domain.policy import NO_LIMITS, Limits, day_of, month_span
 from gateway.domain.record import JobRecord
+from gateway.domain.usage import UsageGroup, UsageQuery
 from gateway.engine import transitions
 from gateway.store import Store
 from tests.unit.store.budget_racer import SECONDS_PER_JOB
 from tests.unit.store.make import PROGRAM, a_job, an_entry, done_with, to_status
 
 RACERS = 8
+BY_TAG = UsageQuery(0, 100_000, UsageGroup.TAG)
+BY_DAY = UsageQuery(0, 100_000, UsageGroup.DAY)
 
 
 def metered(seconds: float = 3.0, **fields: object) -> Job:
@@ -36,7 +39,7 @@ async def submit(store: Store, job: Job, limits: Limits = NO_LIMITS) -> Job:
 
 async def sums(store: Store, tenant: str = "physics") -> tuple[int, int, float, float]:
     """Return jobs, pending jobs, reserved and charged seconds of a tenant."""
-    rows = await store.usage(tenant, 0, 100_000)
+    rows = await store.usage(UsageQuery(0, 100_000, tenant=tenant))
     return (
         sum(row.jobs for row in rows),
         sum(row.pending for row in rows),
@@ -120,7 +123,7 @@ class TestBooking:
         job = await submit(store, metered(3.0, tags=("a",)))
         await store.delete_job(job.id, lambda _: None, an_entry("job.refused"))
         assert await sums(store) == (0, 0, 0.0, 0.0)
-        assert [row.jobs for row in await store.usage("physics", 0, 100_000, by_tag=True)] == [0]
+        assert [row.jobs for row in await store.usage(BY_TAG)] == [0]
 
     async def test_a_job_that_is_not_metered_counts_as_a_job_only(self, store: Store) -> None:
         job = await submit(store, a_job())
@@ -137,7 +140,7 @@ class TestBooking:
         job = await submit(store, metered(3.0, tags=("a", "b")))
         await store.change_job(job.id, lambda job: transitions.renamed(job, None, ("b", "c"), ""))
         await store.change_job(job.id, charged(2.0))
-        rows = await store.usage("physics", 0, 100_000, by_tag=True)
+        rows = await store.usage(BY_TAG)
         assert {row.tag: (row.jobs, row.charged_seconds) for row in rows} == {
             "a": (0, 0.0),
             "b": (1, 2.0),
@@ -166,7 +169,7 @@ class TestBooking:
         done = await submit(store, a_job())
         await submit(store, a_job(account="other"))
         await store.change_job(done.id, done_with(b"x"))
-        by_day, by_tag = await store.usage("", 0, 100_000), await store.usage("", 0, 100_000, by_tag=True)
+        by_day, by_tag = await store.usage(BY_DAY), await store.usage(BY_TAG)
         await store.close()
         with closing(sqlite3.connect(path)) as connection:
             connection.executescript(
@@ -174,7 +177,7 @@ class TestBooking:
             )
         again = await Store.open(path)
         try:
-            assert (await again.usage("", 0, 100_000), await again.usage("", 0, 100_000, by_tag=True)) == (
+            assert (await again.usage(BY_DAY), await again.usage(BY_TAG)) == (
                 by_day,
                 by_tag,
             )

@@ -3,10 +3,12 @@
 isort:skip_file
 """
 
+from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import duration_pb2 as _duration_pb2
 from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
+from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 import builtins as _builtins
 import sys
@@ -63,6 +65,7 @@ class Account(_message.Message):
     HEALTH_MESSAGE_FIELD_NUMBER: _builtins.int
     HEALTH_CHANGE_TIME_FIELD_NUMBER: _builtins.int
     PENDING_JOBS_FIELD_NUMBER: _builtins.int
+    BUDGETS_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Resource name, `accounts/{account}`."""
     provider: _builtins.str
@@ -79,6 +82,12 @@ class Account(_message.Message):
     def health_change_time(self) -> _timestamp_pb2.Timestamp:
         """Since when it is so."""
 
+    @_builtins.property
+    def budgets(self) -> _containers.RepeatedCompositeFieldContainer[Global___Usage]:
+        """What the caller's tenant has used here of its budgets of QPU time. A budget is for all metered accounts together: `used` and
+        `reserved` are this account's share, `limit` is the whole.
+        """
+
     def __init__(
         self,
         *,
@@ -89,10 +98,11 @@ class Account(_message.Message):
         health_message: _builtins.str = ...,
         health_change_time: _timestamp_pb2.Timestamp | None = ...,
         pending_jobs: _builtins.int = ...,
+        budgets: _abc.Iterable[Global___Usage] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["health_change_time", b"health_change_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["description", b"description", "health", b"health", "health_change_time", b"health_change_time", "health_message", b"health_message", "name", b"name", "pending_jobs", b"pending_jobs", "provider", b"provider"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["budgets", b"budgets", "description", b"description", "health", b"health", "health_change_time", b"health_change_time", "health_message", b"health_message", "name", b"name", "pending_jobs", b"pending_jobs", "provider", b"provider"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -100,7 +110,9 @@ Global___Account: _TypeAlias = Account  # noqa: Y015
 
 @_typing.final
 class Usage(_message.Message):
-    """What was used over a period, of one thing that is limited."""
+    """What was used over a period, of one thing that is limited. A job counts on the day, UTC, on which it was submitted. QPU seconds are
+    those of jobs on metered accounts.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -114,8 +126,9 @@ class Usage(_message.Message):
     RESERVED_FIELD_NUMBER: _builtins.int
     LIMIT_FIELD_NUMBER: _builtins.int
     QPU_TIME_FIELD_NUMBER: _builtins.int
+    JOBS_FIELD_NUMBER: _builtins.int
     limit_name: _builtins.str
-    """What is limited, such as `qpu_seconds_per_month`, `pending_jobs`."""
+    """What is limited, such as `qpu_seconds_per_month`, `pending_jobs`; `qpu_seconds` for what was used in the period that was asked for."""
     tenant: _builtins.str
     """Tenant that used it."""
     account: _builtins.str
@@ -128,6 +141,8 @@ class Usage(_message.Message):
     """Amount reserved by jobs that are not final."""
     limit: _builtins.float
     """The limit. Not set: none."""
+    jobs: _builtins.int
+    """Number of jobs submitted in the period."""
     @_builtins.property
     def start_time(self) -> _timestamp_pb2.Timestamp:
         """First moment of the period."""
@@ -153,10 +168,11 @@ class Usage(_message.Message):
         reserved: _builtins.float = ...,
         limit: _builtins.float | None = ...,
         qpu_time: _duration_pb2.Duration | None = ...,
+        jobs: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_limit", b"_limit", "end_time", b"end_time", "limit", b"limit", "qpu_time", b"qpu_time", "start_time", b"start_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_limit", b"_limit", "account", b"account", "end_time", b"end_time", "limit", b"limit", "limit_name", b"limit_name", "qpu_time", b"qpu_time", "reserved", b"reserved", "start_time", b"start_time", "tag", b"tag", "tenant", b"tenant", "used", b"used"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_limit", b"_limit", "account", b"account", "end_time", b"end_time", "jobs", b"jobs", "limit", b"limit", "limit_name", b"limit_name", "qpu_time", b"qpu_time", "reserved", b"reserved", "start_time", b"start_time", "tag", b"tag", "tenant", b"tenant", "used", b"used"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__limit: _TypeAlias = _typing.Literal["limit"]  # noqa: Y015
     _WhichOneofArgType__limit: _TypeAlias = _typing.Literal["_limit", b"_limit"]  # noqa: Y015

@@ -28,7 +28,7 @@ from qgateway.v1 import account_pb2 as qgateway_dot_v1_dot_account__pb2
 from qgateway.v1 import method_rules_pb2 as qgateway_dot_v1_dot_method__rules__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!qgateway/v1/account_service.proto\x12\x0bqgateway.v1\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x19qgateway/v1/account.proto\x1a\x1eqgateway/v1/method_rules.proto\"H\n\x13ListAccountsRequest\x12\x17\n\tpage_size\x18\x01 \x01(\x05\x42\x04\xe2\x41\x01\x01\x12\x18\n\npage_token\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\"W\n\x14ListAccountsResponse\x12&\n\x08\x61\x63\x63ounts\x18\x01 \x03(\x0b\x32\x14.qgateway.v1.Account\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\xc4\x02\n\x0fGetUsageRequest\x12<\n\x08group_by\x18\x01 \x01(\x0e\x32$.qgateway.v1.GetUsageRequest.GroupByB\x04\xe2\x41\x01\x01\x12\x34\n\nstart_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x01\x12\x32\n\x08\x65nd_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x01\x12\x15\n\x07\x61\x63\x63ount\x18\x04 \x01(\tB\x04\xe2\x41\x01\x01\"r\n\x07GroupBy\x12\x18\n\x14GROUP_BY_UNSPECIFIED\x10\x00\x12\x13\n\x0fGROUP_BY_TENANT\x10\x01\x12\x14\n\x10GROUP_BY_ACCOUNT\x10\x02\x12\x10\n\x0cGROUP_BY_TAG\x10\x03\x12\x10\n\x0cGROUP_BY_DAY\x10\x04\"6\n\x10GetUsageResponse\x12\"\n\x06usages\x18\x01 \x03(\x0b\x32\x12.qgateway.v1.Usage2\xca\x01\n\x0e\x41\x63\x63ountService\x12\x61\n\x0cListAccounts\x12 .qgateway.v1.ListAccountsRequest\x1a!.qgateway.v1.ListAccountsResponse\"\x0c\xea\xc7\x18\x08\x08\x03\x10\x01\x1a\x02\x08<\x12U\n\x08GetUsage\x12\x1c.qgateway.v1.GetUsageRequest\x1a\x1d.qgateway.v1.GetUsageResponse\"\x0c\xea\xc7\x18\x08\x08\x03\x10\x01\x1a\x02\x08<b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!qgateway/v1/account_service.proto\x12\x0bqgateway.v1\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x19qgateway/v1/account.proto\x1a\x1eqgateway/v1/method_rules.proto\"H\n\x13ListAccountsRequest\x12\x17\n\tpage_size\x18\x01 \x01(\x05\x42\x04\xe2\x41\x01\x01\x12\x18\n\npage_token\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\"W\n\x14ListAccountsResponse\x12&\n\x08\x61\x63\x63ounts\x18\x01 \x03(\x0b\x32\x14.qgateway.v1.Account\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\xda\x02\n\x0fGetUsageRequest\x12<\n\x08group_by\x18\x01 \x01(\x0e\x32$.qgateway.v1.GetUsageRequest.GroupByB\x04\xe2\x41\x01\x01\x12\x34\n\nstart_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x01\x12\x32\n\x08\x65nd_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x01\x12\x15\n\x07\x61\x63\x63ount\x18\x04 \x01(\tB\x04\xe2\x41\x01\x01\x12\x14\n\x06tenant\x18\x05 \x01(\tB\x04\xe2\x41\x01\x01\"r\n\x07GroupBy\x12\x18\n\x14GROUP_BY_UNSPECIFIED\x10\x00\x12\x13\n\x0fGROUP_BY_TENANT\x10\x01\x12\x14\n\x10GROUP_BY_ACCOUNT\x10\x02\x12\x10\n\x0cGROUP_BY_TAG\x10\x03\x12\x10\n\x0cGROUP_BY_DAY\x10\x04\"6\n\x10GetUsageResponse\x12\"\n\x06usages\x18\x01 \x03(\x0b\x32\x12.qgateway.v1.Usage2\xca\x01\n\x0e\x41\x63\x63ountService\x12\x61\n\x0cListAccounts\x12 .qgateway.v1.ListAccountsRequest\x1a!.qgateway.v1.ListAccountsResponse\"\x0c\xea\xc7\x18\x08\x08\x03\x10\x01\x1a\x02\x08<\x12U\n\x08GetUsage\x12\x1c.qgateway.v1.GetUsageRequest\x1a\x1d.qgateway.v1.GetUsageResponse\"\x0c\xea\xc7\x18\x08\x08\x03\x10\x01\x1a\x02\x08<b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -47,6 +47,8 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_GETUSAGEREQUEST'].fields_by_name['end_time']._serialized_options = b'\342A\001\001'
   _globals['_GETUSAGEREQUEST'].fields_by_name['account']._loaded_options = None
   _globals['_GETUSAGEREQUEST'].fields_by_name['account']._serialized_options = b'\342A\001\001'
+  _globals['_GETUSAGEREQUEST'].fields_by_name['tenant']._loaded_options = None
+  _globals['_GETUSAGEREQUEST'].fields_by_name['tenant']._serialized_options = b'\342A\001\001'
   _globals['_ACCOUNTSERVICE'].methods_by_name['ListAccounts']._loaded_options = None
   _globals['_ACCOUNTSERVICE'].methods_by_name['ListAccounts']._serialized_options = b'\352\307\030\010\010\003\020\001\032\002\010<'
   _globals['_ACCOUNTSERVICE'].methods_by_name['GetUsage']._loaded_options = None
@@ -56,11 +58,11 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_LISTACCOUNTSRESPONSE']._serialized_start=249
   _globals['_LISTACCOUNTSRESPONSE']._serialized_end=336
   _globals['_GETUSAGEREQUEST']._serialized_start=339
-  _globals['_GETUSAGEREQUEST']._serialized_end=663
-  _globals['_GETUSAGEREQUEST_GROUPBY']._serialized_start=549
-  _globals['_GETUSAGEREQUEST_GROUPBY']._serialized_end=663
-  _globals['_GETUSAGERESPONSE']._serialized_start=665
-  _globals['_GETUSAGERESPONSE']._serialized_end=719
-  _globals['_ACCOUNTSERVICE']._serialized_start=722
-  _globals['_ACCOUNTSERVICE']._serialized_end=924
+  _globals['_GETUSAGEREQUEST']._serialized_end=685
+  _globals['_GETUSAGEREQUEST_GROUPBY']._serialized_start=571
+  _globals['_GETUSAGEREQUEST_GROUPBY']._serialized_end=685
+  _globals['_GETUSAGERESPONSE']._serialized_start=687
+  _globals['_GETUSAGERESPONSE']._serialized_end=741
+  _globals['_ACCOUNTSERVICE']._serialized_start=744
+  _globals['_ACCOUNTSERVICE']._serialized_end=946
 # @@protoc_insertion_point(module_scope)

@@ -94,7 +94,7 @@ class GetUsageRequest(_message.Message):
         GROUP_BY_ACCOUNT: GetUsageRequest._GroupBy.ValueType  # 2
         """By account."""
         GROUP_BY_TAG: GetUsageRequest._GroupBy.ValueType  # 3
-        """By tag."""
+        """By tag. A job with two tags counts in both, one without tags nowhere."""
         GROUP_BY_DAY: GetUsageRequest._GroupBy.ValueType  # 4
         """By day."""
 
@@ -108,7 +108,7 @@ class GetUsageRequest(_message.Message):
     GROUP_BY_ACCOUNT: GetUsageRequest.GroupBy.ValueType  # 2
     """By account."""
     GROUP_BY_TAG: GetUsageRequest.GroupBy.ValueType  # 3
-    """By tag."""
+    """By tag. A job with two tags counts in both, one without tags nowhere."""
     GROUP_BY_DAY: GetUsageRequest.GroupBy.ValueType  # 4
     """By day."""
 
@@ -116,17 +116,20 @@ class GetUsageRequest(_message.Message):
     START_TIME_FIELD_NUMBER: _builtins.int
     END_TIME_FIELD_NUMBER: _builtins.int
     ACCOUNT_FIELD_NUMBER: _builtins.int
+    TENANT_FIELD_NUMBER: _builtins.int
     group_by: Global___GetUsageRequest.GroupBy.ValueType
     """By what to add up."""
     account: _builtins.str
     """Only this account. Default: all."""
+    tenant: _builtins.str
+    """Whose usage. Default: that of the caller's tenant. Operators may name another one, or `-` for all."""
     @_builtins.property
     def start_time(self) -> _timestamp_pb2.Timestamp:
-        """First moment. Default: the beginning of this month, UTC."""
+        """First moment; the whole day counts, UTC. Default: the beginning of this month, UTC."""
 
     @_builtins.property
     def end_time(self) -> _timestamp_pb2.Timestamp:
-        """End. Default: now."""
+        """End; the whole day before it counts, UTC. Default: now."""
 
     def __init__(
         self,
@@ -135,10 +138,11 @@ class GetUsageRequest(_message.Message):
         start_time: _timestamp_pb2.Timestamp | None = ...,
         end_time: _timestamp_pb2.Timestamp | None = ...,
         account: _builtins.str = ...,
+        tenant: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["end_time", b"end_time", "start_time", b"start_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["account", b"account", "end_time", b"end_time", "group_by", b"group_by", "start_time", b"start_time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["account", b"account", "end_time", b"end_time", "group_by", b"group_by", "start_time", b"start_time", "tenant", b"tenant"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -153,7 +157,9 @@ class GetUsageResponse(_message.Message):
     USAGES_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def usages(self) -> _containers.RepeatedCompositeFieldContainer[_account_pb2.Usage]:
-        """One entry per limit and group."""
+        """One entry per group, of `qpu_seconds` in the period: those first that used most, or days in their order; at most 5000. By tenant,
+        and on all accounts, also one entry per limit as it is now.
+        """
 
     def __init__(
         self,

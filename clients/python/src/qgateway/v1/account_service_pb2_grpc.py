@@ -59,7 +59,7 @@ class AccountServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def GetUsage(self, request, context):
-        """Reads budgets and consumption.
+        """Reads budgets and consumption. Only operators may ask for other tenants (else PERMISSION_DENIED).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

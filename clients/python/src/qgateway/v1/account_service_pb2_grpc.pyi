@@ -36,7 +36,7 @@ class AccountServiceStub:
     ListAccounts: _grpc.UnaryUnaryMultiCallable[_account_service_pb2.ListAccountsRequest, _account_service_pb2.ListAccountsResponse]
     """Lists the accounts that the caller may use, with their health."""
     GetUsage: _grpc.UnaryUnaryMultiCallable[_account_service_pb2.GetUsageRequest, _account_service_pb2.GetUsageResponse]
-    """Reads budgets and consumption."""
+    """Reads budgets and consumption. Only operators may ask for other tenants (else PERMISSION_DENIED)."""
 
 @_typing.type_check_only
 class AccountServiceAsyncStub(AccountServiceStub):
@@ -46,7 +46,7 @@ class AccountServiceAsyncStub(AccountServiceStub):
     ListAccounts: _aio.UnaryUnaryMultiCallable[_account_service_pb2.ListAccountsRequest, _account_service_pb2.ListAccountsResponse]  # type: ignore[assignment]
     """Lists the accounts that the caller may use, with their health."""
     GetUsage: _aio.UnaryUnaryMultiCallable[_account_service_pb2.GetUsageRequest, _account_service_pb2.GetUsageResponse]  # type: ignore[assignment]
-    """Reads budgets and consumption."""
+    """Reads budgets and consumption. Only operators may ask for other tenants (else PERMISSION_DENIED)."""
 
 class AccountServiceServicer(metaclass=_abc_1.ABCMeta):
     """Read the caller's accounts and what was used."""
@@ -65,6 +65,6 @@ class AccountServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _account_service_pb2.GetUsageRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_account_service_pb2.GetUsageResponse, _abc.Awaitable[_account_service_pb2.GetUsageResponse]]:
-        """Reads budgets and consumption."""
+        """Reads budgets and consumption. Only operators may ask for other tenants (else PERMISSION_DENIED)."""
 
 def add_AccountServiceServicer_to_server(servicer: AccountServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
