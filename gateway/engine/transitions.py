@@ -450,7 +450,8 @@ def _started(job: Job, update: ProviderUpdate) -> Job:
 
 def _usage(job: Job, update: ProviderUpdate) -> JobUsage:
     known = job.usage
-    return JobUsage(
-        known.estimated_seconds if update.estimated_seconds is None else update.estimated_seconds,
-        known.charged_seconds if update.charged_seconds is None else update.charged_seconds,
+    return replace(
+        known,
+        estimated_seconds=known.estimated_seconds if update.estimated_seconds is None else update.estimated_seconds,
+        charged_seconds=known.charged_seconds if update.charged_seconds is None else update.charged_seconds,
     )

@@ -34,6 +34,7 @@ def main(path: Path) -> None:
     url = URL.create("sqlite+pysqlite", database=str(path))
     engine = create_engine(url, poolclass=NullPool, isolation_level="AUTOCOMMIT", connect_args={"timeout": 60})
     accepted = refused = 0
+    pauses = random.SystemRandom()
     with engine.connect() as connection:
         _tell("ready")
         limits = Limits(**json.loads(sys.stdin.readline()))
@@ -50,7 +51,7 @@ def main(path: Path) -> None:
                 connection.exec_driver_sql("COMMIT")
                 accepted += 1
             # SQLite gives its lock to whoever asks at the right moment: without a pause one process would take all.
-            time.sleep(random.random() * _LONGEST_PAUSE)
+            time.sleep(pauses.uniform(0, _LONGEST_PAUSE))
     _tell(str(accepted))
 
 

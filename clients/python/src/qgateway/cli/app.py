@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from qgateway.cli import backends, jobs, results, submit, watching
+from qgateway.cli import backends, jobs, results, submit, usage, watching
 from qgateway.cli.exits import EXIT_CODES_HELP
 from qgateway.cli.session import CommonOptions, Json, NoColor, Target, command
 
@@ -61,5 +61,6 @@ for function in (
     backends.backends,
     backends.backend,
     backends.server,
+    usage.usage,
 ):
     command(app)(function)
