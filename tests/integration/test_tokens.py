@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import threading
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import grpc
@@ -114,3 +116,29 @@ def test_no_call_fails_while_the_issuer_changes_its_keys_under_load(
         for load in loads:
             load.result(timeout=60)  # raises what failed
     assert issuer.fetches >= 4
+
+
+def test_a_wait_outlives_the_tokens_that_its_client_is_given(
+    gateway: GatewayProcess, issuer: TokenIssuer, tmp_path: Path
+) -> None:
+    file, ended = tmp_path / "token", threading.Event()
+
+    def renew() -> None:
+        (tmp_path / "new").write_text(issuer.token(seconds=4, team="physics", groups=["runners"]))
+        (tmp_path / "new").replace(file)
+
+    def keep_renewing() -> None:
+        while not ended.wait(1):
+            renew()
+
+    renew()
+    with ThreadPoolExecutor() as threads:
+        threads.submit(keep_renewing)
+        try:
+            with GatewayProvider(target=gateway.target, api_key_file=file) as provider:
+                begin = time.monotonic()
+                assert list(provider.watch_jobs(timeout=10)) == []
+                assert time.monotonic() - begin >= 10
+        finally:
+            ended.set()
+    assert gateway.log.count("TOKEN_EXPIRED") >= 2

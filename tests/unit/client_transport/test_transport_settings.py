@@ -58,7 +58,35 @@ def test_an_argument_wins_over_its_variable(monkeypatch: pytest.MonkeyPatch) -> 
 def test_the_key_is_read_from_a_file_without_the_line_end(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     (tmp_path / "key").write_text(CANARY + "\n")
     monkeypatch.setenv("QGATEWAY_API_KEY_FILE", str(tmp_path / "key"))
-    assert ConnectionSettings.from_environment().api_key == ApiKey(CANARY)
+    key = ConnectionSettings.from_environment().api_key
+    assert key is not None
+    assert key.reveal() == CANARY
+    assert CANARY not in f"{key} {key!r}"
+
+
+def test_a_key_file_is_read_again_when_it_changes(tmp_path: Path) -> None:
+    path = tmp_path / "token"
+    path.write_text("first")
+    key = ConnectionSettings.from_environment(api_key_file=path).api_key
+    assert key is not None
+    (tmp_path / "new").write_text("second, which is no key")
+    (tmp_path / "new").replace(path)
+    assert key.reveal() == "first"
+    path.write_text("")
+    assert key.reveal() == "first"
+    path.unlink()
+    assert key.reveal() == "first"
+    path.write_text("second\n")
+    assert key.reveal() == "second"
+
+
+def test_a_key_can_come_from_a_function() -> None:
+    keys = iter(["first", "second", "no key"])
+    key = ConnectionSettings.from_environment(api_key=lambda: next(keys)).api_key
+    assert key is not None
+    assert [key.reveal(), key.reveal()] == ["first", "second"]
+    with pytest.raises(SettingsError):
+        key.reveal()
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
 from os import PathLike
 from typing import TYPE_CHECKING, Any, Generic, NoReturn, Self, TypeVar
 
@@ -33,7 +34,7 @@ class ProviderRecord(Generic[AnyConnection]):
     def __init__(
         self,
         target: str | None = None,
-        api_key: str | ApiKey | None = None,
+        api_key: str | ApiKey | Callable[[], str] | None = None,
         *,
         instance: str | None = None,
         tls: TlsMode | None = None,

@@ -24,6 +24,10 @@ _MAY_PASS = frozenset({"INTERNAL", "UNKNOWN", "CANCELLED", "DEADLINE_EXCEEDED"})
 """What a connection that is cut, or a server that is flooded with streams, can look like."""
 
 
+_LAPSED = frozenset({"TOKEN_EXPIRED", "API_KEY_EXPIRED", "API_KEY_REVOKED"})
+"""How a stream ends whose key does. There may be a new key by then: see `ApiKey`."""
+
+
 class Backoff:
     """How long to wait before the next attempt.
 
@@ -32,10 +36,16 @@ class Backoff:
 
     def __init__(self) -> None:
         self._failures = 0
+        self._was_let_in = False
 
     def progress(self) -> None:
         """Note that something came through: the next failure is the first again."""
         self._failures = 0
+        self._was_let_in = True
+
+    def heard(self) -> None:
+        """Note that the server lets the caller in."""
+        self._was_let_in = True
 
     def delay_after(self, error: GatewayCallError) -> float:
         """Return the seconds to wait after a failure.
@@ -43,6 +53,9 @@ class Backoff:
         Raises:
             GatewayCallError: The error itself, if trying again does not help.
         """
+        if error.reason in _LAPSED and self._was_let_in:
+            self._was_let_in = False
+            return self.pause()
         doubtful = error.code in _MAY_PASS and self._failures < MAX_DOUBTFUL_FAILURES
         if error.code not in _WILL_PASS and not doubtful:
             raise error

@@ -8,7 +8,8 @@ from __future__ import annotations
 import ipaddress
 import os
 import uuid
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, NoReturn
@@ -37,13 +38,14 @@ class SettingsError(ValueError):
 
 
 class ApiKey:
-    """An API key that cannot be printed, and does not travel with a pickle.
+    """An API key or a token that cannot be printed, and does not travel with a pickle.
 
     A pickle holds a random handle instead. In the process that made it, and in those forked from it, the handle leads
     back to the key; anywhere else the key is read from the environment.
 
     Args:
-        value: The key.
+        value: The key; or a function that returns it, for one that changes. It is called for each call to the gateway, maybe
+            from several threads, and must be quick.
 
     Raises:
         SettingsError: The key is empty, or holds white space or characters that a header cannot carry.
@@ -51,18 +53,18 @@ class ApiKey:
 
     __slots__ = ("__weakref__", "_handle", "_value")
 
-    def __init__(self, value: str) -> None:
-        if not value:
-            raise SettingsError("api_key: the key is empty.")
-        if not (value.isascii() and value.isprintable()) or " " in value:
-            raise SettingsError("api_key: the key holds characters other than printable ASCII without spaces.")
-        self._value = value
+    def __init__(self, value: str | Callable[[], str]) -> None:
+        self._value = value if callable(value) else _checked(value)
         self._handle = uuid.uuid4().hex
         _known_keys[self._handle] = self
 
     def reveal(self) -> str:
-        """Return the key itself, for the `authorization` header and nothing else."""
-        return self._value
+        """Return the key itself, for the `authorization` header and nothing else.
+
+        Raises:
+            SettingsError: The function returned something that is no key.
+        """
+        return _checked(self._value()) if callable(self._value) else self._value
 
     def __repr__(self) -> str:
         return "ApiKey(...)"
@@ -81,6 +83,51 @@ class ApiKey:
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _find_api_key, (self._handle,)
+
+
+class _KeyFile:
+    """A file that holds the key, and a new one when the old is about to end: such as a container platform keeps.
+
+    Args:
+        path: The file.
+
+    Raises:
+        SettingsError: It cannot be read, or holds no key.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._key, self._mark = self._read(), self._mark_now()
+
+    def __call__(self) -> str:
+        """Return the key. A new one that is not whole yet leaves the old one in use."""
+        if (mark := self._mark_now()) != self._mark:
+            with suppress(SettingsError):
+                self._key, self._mark = self._read(), mark
+        return self._key
+
+    def _mark_now(self) -> tuple[int, ...]:
+        """Return numbers that change with the content."""
+        try:
+            status = self._path.stat()
+        except OSError:
+            return ()
+        return status.st_ino, status.st_mtime_ns, status.st_size
+
+    def _read(self) -> str:
+        path = _readable(self._path, "api_key_file")
+        try:
+            return _checked(path.read_text(encoding="utf-8", errors="replace").strip())
+        except (OSError, SettingsError) as error:
+            raise SettingsError(f"api_key_file (QGATEWAY_API_KEY_FILE) {self._path}: {error}") from None
+
+
+def _checked(key: str) -> str:
+    if not key:
+        raise SettingsError("api_key: the key is empty.")
+    if not (key.isascii() and key.isprintable()) or " " in key:
+        raise SettingsError("api_key: the key holds characters other than printable ASCII without spaces.")
+    return key
 
 
 _known_keys: WeakValueDictionary[str, ApiKey] = WeakValueDictionary()
@@ -102,7 +149,8 @@ class ConnectionSettings:
     target: str = DEFAULT_TARGET
     """`HOST:PORT`, `unix:PATH`, or any other gRPC target."""
     api_key: ApiKey | None = None
-    """Sent as `authorization: Bearer KEY`. None where a client certificate says who calls."""
+    """Sent as `authorization: Bearer KEY`: an API key, or a token of an issuer that the gateway accepts. None where a client
+    certificate says who calls."""
     tls: TlsMode = "auto"
     """`auto` means on, unless the target is a loopback address or a unix socket."""
     tls_root: Path | None = None
@@ -146,8 +194,8 @@ class ConnectionSettings:
         empty variable counts as not set.
 
         Args:
-            overrides: Fields of this class by name, and `api_key_file`. `api_key` may be text, paths may be text. None
-                counts as not given.
+            overrides: Fields of this class by name, and `api_key_file`. `api_key` may be text or a function that returns it,
+                paths may be text. None counts as not given.
 
         Raises:
             SettingsError: A value is wrong or a file cannot be read; the message names the argument and the variable.
@@ -172,23 +220,15 @@ def _api_key_from(environment: Mapping[str, str], given: Mapping[str, Any]) -> A
     if (key := given.get("api_key")) is not None:
         return key if isinstance(key, ApiKey) else ApiKey(key)
     if (path := given.get("api_key_file")) is not None:
-        return _api_key_in_file(Path(path))
+        return ApiKey(_KeyFile(Path(path)))
     if value := environment.get("QGATEWAY_API_KEY"):
         try:
             return ApiKey(value.strip())
         except SettingsError as error:
             raise SettingsError(f"QGATEWAY_API_KEY: {error}") from None
     if value := environment.get("QGATEWAY_API_KEY_FILE"):
-        return _api_key_in_file(Path(value))
+        return ApiKey(_KeyFile(Path(value)))
     return None
-
-
-def _api_key_in_file(path: Path) -> ApiKey:
-    text = _readable(path, "api_key_file").read_text(encoding="utf-8", errors="replace")
-    try:
-        return ApiKey(text.strip())
-    except SettingsError as error:
-        raise SettingsError(f"api_key_file (QGATEWAY_API_KEY_FILE) {path}: {error}") from None
 
 
 def _readable(path: Path, name: str) -> Path:

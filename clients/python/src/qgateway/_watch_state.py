@@ -190,6 +190,7 @@ class WatchState:
     def received(self, response: WatchResponse, now: float) -> WatchItem | None:
         """Take a message in; return what the caller is to see, if anything."""
         self._is_quiet = False
+        self._backoff.heard()
         if now - self._opened_at >= LONGEST_DELAY:
             self._backoff.progress()
         if response.resume_token:

@@ -41,14 +41,15 @@ class GatewayProvider(ProviderRecord[Connection]):
 
     Args:
         target: `HOST:PORT` of the gateway, or any other gRPC target.
-        api_key: The caller's key.
+        api_key: The caller's API key, or a token (JWT) of an issuer that the gateway accepts. For one that changes, a function
+            that returns it: it is called for each call.
         instance: Account of the gateway that backends and jobs are looked up in unless a call says otherwise. Default: all.
         tls: `auto` (on, unless the target is this machine), `on` or `off`.
         tls_root: PEM file of the authorities to trust.
         tls_cert: PEM file of the client's certificate, for mutual TLS.
         tls_key: PEM file of its private key.
         tls_server_name: Name that the server's certificate must bear.
-        api_key_file: File that holds the key.
+        api_key_file: File that holds the key. It is read again when it changes.
         timeout: Deadline of a call in seconds. Default: 30.
 
     Raises:
