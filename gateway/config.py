@@ -101,6 +101,16 @@ class ServerSettings(Section):
     """Seconds without a sign of life after which a client is asked for one, so that those who vanished are noticed."""
     keepalive_timeout: Annotated[float, Field(ge=1, le=600)] = 10.0
     """Seconds after which a client that does not answer is taken for gone, and its streams end."""
+    handshake_timeout: Annotated[float, Field(ge=1, le=120)] = 10.0
+    """Seconds that a new connection has to say its first words, those of TLS included, before it is closed."""
+    max_connection_idle: Annotated[float, Field(ge=1)] = 900.0
+    """Seconds without a call after which a connection is closed. Clients connect again by themselves."""
+    max_connections: Annotated[int, Field(ge=1)] = 10_000
+    """Most connections that are open at a time. Each takes a file descriptor, and about 30 KiB of memory."""
+    max_streams_per_connection: Annotated[int, Field(ge=1)] = 10_000
+    """Most calls and watches that are open at a time on one connection. What is beyond that waits at the client."""
+    max_metadata_bytes: Annotated[int, Field(ge=2 * 1024, le=1024 * 1024)] = 16 * 1024
+    """Most bytes of metadata of a call, names and values. A call with more is refused before it is read."""
     max_streams_per_caller: Annotated[int, Field(ge=1)] = 5_000
     """Most watches that one caller has open at a time. Each costs about 30 KiB of memory."""
     reflection: bool = True

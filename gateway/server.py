@@ -343,6 +343,14 @@ def _worker_pool(settings: Settings, files: Path) -> WorkerPool:
 def _channel_options(settings: ServerSettings) -> list[tuple[str, Any]]:
     return [
         ("grpc.max_receive_message_length", max(settings.max_request_bytes, settings.chunk_bytes + _CHUNK_OVERHEAD)),
+        # One limit and no range: between two limits, gRPC would refuse calls at random.
+        ("grpc.max_metadata_size", settings.max_metadata_bytes),
+        ("grpc.absolute_max_metadata_size", settings.max_metadata_bytes),
+        ("grpc.max_concurrent_streams", settings.max_streams_per_connection),
+        ("grpc.max_allowed_incoming_connections", settings.max_connections),
+        # Whoever connects and says nothing, or not enough, holds a place for so long.
+        ("grpc.server_handshake_timeout_ms", round(settings.handshake_timeout * 1000)),
+        ("grpc.max_connection_idle_ms", round(settings.max_connection_idle * 1000)),
         ("grpc.max_connection_age_ms", round(settings.max_connection_age * 1000)),
         ("grpc.max_connection_age_grace_ms", round(settings.drain_timeout * 1000)),
         # A client that vanished without a word is noticed, and its streams end.

@@ -16,6 +16,8 @@ _RESUME_VERSION = 2
 _SIGNATURE_BYTES = 16
 _PAGE = struct.Struct(">BQ8s")
 _PAGE_VERSION = 1
+_MAX_CURSOR = 2**63 - 1
+"""Largest number that a database holds."""
 
 
 class ResumeTokens:
@@ -75,7 +77,7 @@ def read_page_token(token: str, arguments: bytes) -> int:
         version, cursor, digest = _PAGE.unpack(_decode(token))
     except (struct.error, ValueError):
         version, cursor, digest = 0, 0, b""
-    if version != _PAGE_VERSION or digest != _digest(arguments):
+    if version != _PAGE_VERSION or digest != _digest(arguments) or cursor > _MAX_CURSOR:
         raise InvalidArgument.field(
             "page_token",
             "not a token of this listing: send next_page_token back with all other fields unchanged",

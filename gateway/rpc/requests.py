@@ -46,6 +46,8 @@ MAX_STRUCT_BYTES = 16 * 1024
 _FIRST_YEAR, _LAST_YEAR = 1970, 9000
 DEFAULT_PAGE_SIZE = 50
 MAX_PAGE_SIZE = 500
+MAX_SESSION_SECONDS = 30 * 24 * 3600
+"""Longest session that can be asked for: longer than any provider grants."""
 
 _TRANSPILE: dict[int, int | None] = {
     job_pb2.TRANSPILE_UNSPECIFIED: None,
@@ -127,8 +129,8 @@ def session_request(request: session_service_pb2.CreateSessionRequest) -> Sessio
     if session.mode not in _SESSION_MODES:
         raise InvalidArgument.field("session.mode", "must be SCHEDULING_MODE_SESSION or SCHEDULING_MODE_BATCH")
     max_seconds = session.max_time.seconds if session.HasField("max_time") else None
-    if max_seconds is not None and max_seconds < 1:
-        raise InvalidArgument.field("session.max_time", "must be at least a second")
+    if max_seconds is not None and not 1 <= max_seconds <= MAX_SESSION_SECONDS:
+        raise InvalidArgument.field("session.max_time", f"must be 1 to {MAX_SESSION_SECONDS} seconds")
     _check_length("request_id", request.request_id, MAX_REQUEST_ID_LENGTH)
     without_id = session_service_pb2.CreateSessionRequest()
     without_id.CopyFrom(request)

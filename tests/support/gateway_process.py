@@ -49,7 +49,7 @@ class GatewayProcess:
     @property
     def log(self) -> str:
         """Everything that was logged, by all runs."""
-        return self._log_path.read_text()
+        return self._log_path.read_text(errors="replace")
 
     @property
     def _log_path(self) -> Path:

@@ -1,0 +1,48 @@
+"""`python -m tests.fuzzing.guided PARSER`: lets atheris look for inputs that a parser of ours does not foresee.
+
+Unlike random inputs, these follow which branches of our code were taken. libFuzzer ends the process, with exit code 77 if it found
+one; `tests.fuzzing.__main__` runs a process for each parser.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import atheris
+
+with atheris.instrument_imports(include=["gateway.engine.tokens", "gateway.domain.wire", "gateway.access.api_keys",
+                                         "gateway.workers.frames", "gateway.rpc.requests", "gateway.providers.ibm.bodies"]):  # fmt: skip
+    from tests.fuzzing.parsers import PARSERS
+
+_LONGEST = 4_096
+
+
+def main(name: str, runs: int, seed: int) -> None:
+    """Try inputs on one parser. Does not return.
+
+    Args:
+        name: The parser.
+        runs: Number of inputs.
+        seed: The same seed tries the same inputs.
+    """
+    parser = PARSERS[name]
+
+    def read(data: bytes) -> None:
+        try:
+            parser.read(data)
+        except parser.refusals:
+            pass
+
+    corpus = TemporaryDirectory(prefix="qgateway-corpus-")
+    for number, example in enumerate(parser.examples):
+        Path(corpus.name, str(number)).write_bytes(example)
+    options = [f"-runs={runs}", f"-seed={seed}", f"-max_len={_LONGEST}", "-verbosity=0", "-print_final_stats=1"]
+    options.append(f"-artifact_prefix={corpus.name}/found-")
+    atheris.Setup([sys.argv[0], *options, corpus.name], read)
+    atheris.Fuzz()
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]))
