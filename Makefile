@@ -105,6 +105,10 @@ torture: $(VENV_READY) ## Kill the server and cut its clients for ten minutes, a
 torture-upstream: $(VENV_READY) ## Send 2000 jobs through random faults, and count what runs upstream
 	$(BIN)/python -m tests.faults.upstream.torture $(ARGS)
 
+.PHONY: fuzz
+fuzz: $(VENV_READY) ## Try hundreds of thousands of broken inputs on a server; ARGS="--seed 1" repeats them
+	$(BIN)/python -m tests.fuzzing $(ARGS)
+
 .PHONY: lint
 lint: $(VENV_READY) ## Run every check that is not a test
 	$(BIN)/ruff check

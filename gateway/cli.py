@@ -69,6 +69,8 @@ def serve(
     """Run the server until SIGTERM or Ctrl-C."""
     # The server starts processes only to run another program in them; gRPC need not prepare for anything else.
     os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "false")
+    # gRPC writes to standard error by itself, past all redaction, and some of it is what a stranger has sent.
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     from gateway.config import load_settings
     from gateway.logs import configure_logs
     from gateway.server import serve as serve_settings

@@ -1,18 +1,26 @@
-"""Structured logs."""
+"""Structured logs, without secrets."""
 
 from __future__ import annotations
 
 import logging
 import sys
+import threading
+from types import TracebackType
 from typing import Any
 
 import structlog
 
 from gateway.config import LogSettings
+from gateway.domain.redaction import redact
+
+_log = structlog.get_logger(__name__)
 
 
 def configure_logs(settings: LogSettings) -> None:
-    """Send all logs, the libraries' too, to standard error in one form."""
+    """Send all logs, the libraries' too, to standard error in one form, and take secrets out of every line.
+
+    Exceptions that nobody catches are logged like any other.
+    """
     text = settings.format == "text" or (settings.format == "auto" and sys.stderr.isatty())
     shared: list[Any] = [
         structlog.contextvars.merge_contextvars,
@@ -25,11 +33,12 @@ def configure_logs(settings: LogSettings) -> None:
         if text
         else [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
     )
-    handler = logging.StreamHandler(sys.stderr)
+    handler = _Handler(sys.stderr)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=shared,
-            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *renderers],
+            # The whole line is looked through: every field, the message, the traceback.
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *renderers, _redact_line],
         )
     )
     root = logging.getLogger()
@@ -37,6 +46,7 @@ def configure_logs(settings: LogSettings) -> None:
     root.setLevel(settings.level.upper())
     # What a migration does is of interest only where it goes wrong.
     logging.getLogger("alembic").setLevel(logging.WARNING)
+    logging.getLogger("grpc._cython.cygrpc").addFilter(_is_no_echo)
     structlog.configure(
         processors=[
             structlog.stdlib.filter_by_level,
@@ -47,3 +57,28 @@ def configure_logs(settings: LogSettings) -> None:
         logger_factory=structlog.stdlib.LoggerFactory(),
         cache_logger_on_first_use=True,
     )
+    sys.excepthook = _log_uncaught
+    threading.excepthook = lambda args: _log_uncaught(args.exc_type, args.exc_value, args.exc_traceback)
+
+
+class _Handler(logging.StreamHandler[Any]):
+    """Writes lines."""
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - the name is logging's
+        """Tell that a record cannot be written, and not what is in it, as the parent would: it has not been redacted."""
+        self.stream.write(f"a log record of {record.name!r} cannot be written\n")
+
+
+def _redact_line(_logger: object, _method: str, line: Any) -> str:
+    return redact(line)
+
+
+def _is_no_echo(record: logging.LogRecord) -> bool:
+    """Return whether a record is more than gRPC's copy of metadata that are no text: a stranger wrote them, or a key is in them."""
+    return not str(record.msg).startswith("Invalid encoding on")
+
+
+def _log_uncaught(kind: type[BaseException], error: BaseException | None, traceback: TracebackType | None) -> None:
+    if issubclass(kind, KeyboardInterrupt):
+        return
+    _log.critical("uncaught_exception", exc_info=(kind, error, traceback))

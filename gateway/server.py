@@ -56,6 +56,7 @@ from gateway.rpc.admin_service import AdminService
 from gateway.rpc.interceptor import CallInterceptor
 from gateway.rpc.job_service import JobService
 from gateway.rpc.limits import Limits
+from gateway.rpc.listener import new_server
 from gateway.rpc.read_services import AccountService, BackendService, ServerService
 from gateway.rpc.session_service import SessionService
 from gateway.rpc.tls import ServerCertificate, TlsFiles, TlsUnusable
@@ -216,7 +217,7 @@ class GatewayServer:
             max_streams_per_caller=settings.max_streams_per_caller,
             max_program_bytes=settings.max_program_bytes,
         )
-        server = grpc.aio.server(interceptors=[interceptor], options=_channel_options(settings))
+        server = new_server(_channel_options(settings), [interceptor])
         # RPCs without code of their own are left to the interceptor, which answers that they are not implemented.
         job_service_pb2_grpc.add_JobServiceServicer_to_server(JobService(self._engine, limits), server)
         backend_service_pb2_grpc.add_BackendServiceServicer_to_server(BackendService(accounts), server)
@@ -237,7 +238,7 @@ class GatewayServer:
         await server.start()
         self._server = server
         if settings.health_listen is not None:
-            probed = grpc.aio.server(options=[("grpc.so_reuseport", 0)])
+            probed = new_server([("grpc.so_reuseport", 0)])
             health_pb2_grpc.add_HealthServicer_to_server(self._health, probed)
             _bind(probed, "health_listen", settings.health_listen, None)
             await probed.start()

@@ -26,6 +26,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
+from gateway.domain.redaction import redact
+
 
 class Reason(StrEnum):
     """Machine-readable cause of an error: the `ErrorInfo.reason` on the wire."""
@@ -175,7 +177,7 @@ class FieldViolation:
 
 
 class GatewayError(Exception):
-    """Base of all errors that a caller is meant to see.
+    """Base of all errors that a caller is meant to see. Secrets are taken out of its texts, whoever put them there.
 
     Args:
         message: One or two sentences for people.
@@ -198,11 +200,12 @@ class GatewayError(Exception):
         quota: QuotaViolation | None = None,
         retry_after: float | None = None,
     ) -> None:
+        message = redact(message)
         super().__init__(message)
         self.message = message
         self.reason = reason or self.default_reason
-        self.metadata = dict(metadata or {})
-        self.violations = tuple(violations)
+        self.metadata = {name: redact(value) for name, value in (metadata or {}).items()}
+        self.violations = tuple(FieldViolation(redact(each.field), redact(each.description)) for each in violations)
         self.quota = quota
         self.retry_after = retry_after
 

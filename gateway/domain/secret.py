@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hmac
 import os
-from collections.abc import Callable
+import weakref
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from typing import NoReturn, Protocol, final
@@ -13,6 +14,7 @@ _MASK = "Secret(...)"
 
 # Made anew in each process: what is derived from a secret for comparing and hashing tells nothing outside of it.
 _PROCESS_KEY = os.urandom(32)
+_alive: weakref.WeakValueDictionary[int, Secret] = weakref.WeakValueDictionary()
 
 
 @final
@@ -31,7 +33,7 @@ class Secret:
     """
 
     # The text lives in a closure, so that tools which walk over attributes and slots to show an object find a function.
-    __slots__ = ("_mark", "_open")
+    __slots__ = ("__weakref__", "_mark", "_open")
     _open: Callable[[], str]
     _mark: bytes
 
@@ -41,6 +43,7 @@ class Secret:
         object.__setattr__(self, "_open", lambda: text)
         mark = hmac.digest(_PROCESS_KEY, text.encode("utf-8", "surrogatepass"), "sha256")
         object.__setattr__(self, "_mark", mark)
+        _alive[id(self)] = self
 
     def reveal(self) -> str:
         """Return the text. Hand it to whoever needs it, and keep it nowhere."""
@@ -87,6 +90,13 @@ class Secret:
     def __reduce_ex__(self, protocol: object) -> NoReturn:
         """Refuse: a secret cannot be pickled."""
         raise TypeError("a Secret cannot be pickled or serialised")
+
+
+def live_secrets() -> Iterator[Secret]:
+    """Yield every secret that somebody holds: what must not be found in anything that leaves the process."""
+    for reference in _alive.valuerefs():
+        if (secret := reference()) is not None:
+            yield secret
 
 
 @dataclass(frozen=True, slots=True)

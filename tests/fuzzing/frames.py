@@ -19,11 +19,13 @@ _PATHS = (
     "/qgateway.v1.JobService/GetJob", "/qgateway.v1.ServerService/GetServerInfo", "/qgateway.v1.JobService/SubmitJob",
     "/qgateway.v1.JobService/WatchJobs", "/qgateway.v1.JobService/UploadProgram", "/grpc.health.v1.Health/Check",
     "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo", "/", "", "/x", "*", "/" + "a" * 3_000, "/é\0",
-    "/qgateway.v1.JobService/getjob", "//GetJob", "/qgateway.v1.JobService/", "http://h/qgateway.v1.JobService/GetJob",
+    b"/\x80", b"/qgateway.v1.JobService/GetJob\xff", "/qgateway.v1.JobService/getjob", "//GetJob", "/qgateway.v1.JobService/", "http://h/qgateway.v1.JobService/GetJob",
 )  # fmt: skip
 _VALUES = (
-    b"", b"\0", b"\xff\xfe", b"a" * 4_000, b"a" * 9_000, b"a" * 40_000, b"Bearer ", b"Bearer qgw_", b"Bearer \xc3\xa9", b"Basic Og==",
-    b"Bearer eyJhbGciOiJub25lIn0.e30.", b"bearer  x  y", b"\r\nx: y", b"1S", b"-1S", b"99999999S", b"1n", b"gzip", b"snappy", b"identity",
+    b"", b"\0", b"\xff\xfe", b"a" * 4_000, b"a" * 9_000, b"a" * 40_000, b"Bearer ", b"Bearer qgw_", b"Bearer \xc3\xa9",
+    b"Basic Og==",
+    b"Bearer eyJhbGciOiJub25lIn0.e30.", b"bearer  x  y", b"\r\nx: y", b"1S", b"-1S", b"99999999S", b"1n", b"gzip", b"snappy",
+    b"identity",
     b"application/grpc", b"application/grpc+json", b"text/html", b"trailers",
 )  # fmt: skip
 _NAMES = (
@@ -49,15 +51,20 @@ def grpc_message(data: bytes, *, compressed: int = 0, length: int | None = None)
     return struct.pack(">BI", compressed, (len(data) if length is None else length) & 0xFFFFFFFF) + data
 
 
-def call_headers(path: str, *more: tuple[bytes, bytes]) -> list[tuple[bytes, bytes]]:
+def call_headers(path: str | bytes, *more: tuple[bytes, bytes]) -> list[tuple[bytes, bytes]]:
     """Return the headers of a call."""
     return [
-        (b":method", b"POST"), (b":scheme", b"http"), (b":path", path.encode()), (b":authority", b"localhost"),
-        (b"te", b"trailers"), (b"content-type", b"application/grpc"), *more,
-    ]  # fmt: skip
+        (b":method", b"POST"),
+        (b":scheme", b"http"),
+        (b":path", path.encode() if isinstance(path, str) else path),
+        (b":authority", b"localhost"),
+        (b"te", b"trailers"),
+        (b"content-type", b"application/grpc"),
+        *more,
+    ]
 
 
-def call(path: str, message: bytes, *more: tuple[bytes, bytes], stream: int = 1) -> bytes:
+def call(path: str | bytes, message: bytes, *more: tuple[bytes, bytes], stream: int = 1) -> bytes:
     """Return a whole call, as it should be."""
     block = Encoder().encode(call_headers(path, *more), huffman=False)
     return frame(HEADERS, END_HEADERS, stream, block) + frame(DATA, END_STREAM, stream, grpc_message(message))

@@ -7,13 +7,22 @@ one; `tests.fuzzing.__main__` runs a process for each parser.
 from __future__ import annotations
 
 import sys
+from contextlib import suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import atheris
 
-with atheris.instrument_imports(include=["gateway.engine.tokens", "gateway.domain.wire", "gateway.access.api_keys",
-                                         "gateway.workers.frames", "gateway.rpc.requests", "gateway.providers.ibm.bodies"]):  # fmt: skip
+_OURS = (
+    "gateway.engine.tokens",
+    "gateway.domain.wire",
+    "gateway.access.api_keys",
+    "gateway.workers.frames",
+    "gateway.rpc.requests",
+    "gateway.providers.ibm.bodies",
+)
+
+with atheris.instrument_imports(include=_OURS):
     from tests.fuzzing.parsers import PARSERS
 
 _LONGEST = 4_096
@@ -30,10 +39,8 @@ def main(name: str, runs: int, seed: int) -> None:
     parser = PARSERS[name]
 
     def read(data: bytes) -> None:
-        try:
+        with suppress(*parser.refusals):
             parser.read(data)
-        except parser.refusals:
-            pass
 
     corpus = TemporaryDirectory(prefix="qgateway-corpus-")
     for number, example in enumerate(parser.examples):

@@ -54,7 +54,7 @@ def run(seed: int, programs: int, mutants: int) -> Tally:
     """
     tally = Tally()
     for index in range(programs):
-        random = Random(f"{seed}-{index}")  # noqa: S311 - repeatable, and no secret
+        random = Random(f"{seed}-{index}")
         text = program(random, random.choice([2, 4, 8]), flat=random.random() < 0.7)
         if check(text, tally):
             for _ in range(mutants):

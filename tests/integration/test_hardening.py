@@ -1,13 +1,13 @@
-"""What a hostile peer can take of the server: connections, streams, metadata, memory. Nothing here has valid credentials to abuse."""
+"""What a hostile peer can take of the server: connections, streams, metadata, memory; and that none can end it."""
 
 from __future__ import annotations
 
 import asyncio
-import gzip
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from pathlib import Path
 
 import grpc
-import psutil
 import pytest
 from qgateway.v1 import server_service_pb2, server_service_pb2_grpc
 
@@ -17,6 +17,7 @@ from tests.fuzzing.frames import (
     END_STREAM,
     HEADERS,
     PREFACE,
+    SETTINGS,
     Encoder,
     call_headers,
     frame,
@@ -29,9 +30,16 @@ from tests.support.waiting import until
 NewGateway = Callable[..., GatewayProcess]
 
 
-async def connect(gateway: GatewayProcess) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+@asynccontextmanager
+async def connected(gateway: GatewayProcess) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
     host, _, port = gateway.target.rpartition(":")
-    return await asyncio.open_connection(host, int(port))
+    reader, writer = await asyncio.open_connection(host, int(port))
+    try:
+        yield reader, writer
+    finally:
+        writer.close()
+        with suppress(ConnectionError):
+            await writer.wait_closed()
 
 
 async def closed(reader: asyncio.StreamReader, within: float = 20) -> None:
@@ -42,6 +50,17 @@ async def closed(reader: asyncio.StreamReader, within: float = 20) -> None:
                 pass
         except ConnectionError:
             pass
+
+
+def peak_memory(gateway: GatewayProcess) -> int:
+    """Return the most memory that a server ever had, in bytes."""
+    lines = Path(f"/proc/{gateway.pid}/status").read_text().splitlines()
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM"))
+
+
+def block(*more: tuple[bytes, bytes], path: bytes = b"/qgateway.v1.JobService/GetJob") -> bytes:
+    """Return the headers of a call as they are sent."""
+    return Encoder().encode(call_headers(path, *more), huffman=False)
 
 
 def server_info(gateway: GatewayProcess, *metadata: tuple[str, str], **options: object) -> grpc.StatusCode:
@@ -59,60 +78,50 @@ def server_info(gateway: GatewayProcess, *metadata: tuple[str, str], **options: 
 @pytest.mark.parametrize("said", [b"", PREFACE[:9], PREFACE], ids=["nothing", "half a word", "no settings"])
 async def test_a_peer_that_does_not_finish_its_first_words_is_dropped(new_gateway: NewGateway, said: bytes) -> None:
     gateway = new_gateway({"SERVER__HANDSHAKE_TIMEOUT": "1"}).start()
-    reader, writer = await connect(gateway)
-    writer.write(said)
-    await closed(reader)
-    writer.close()
+    async with connected(gateway) as (reader, writer):
+        writer.write(said)
+        await closed(reader)
 
 
 async def test_a_peer_without_calls_is_dropped_after_a_while(new_gateway: NewGateway) -> None:
     gateway = new_gateway({"SERVER__MAX_CONNECTION_IDLE": "1"}).start()
-    reader, writer = await connect(gateway)
-    writer.write(PREFACE + settings())
-    await closed(reader)
-    writer.close()
+    async with connected(gateway) as (reader, writer):
+        writer.write(PREFACE + settings())
+        await closed(reader)
 
 
 async def test_a_peer_that_answers_no_ping_is_dropped_with_its_streams(new_gateway: NewGateway) -> None:
     gateway = new_gateway({"SERVER__KEEPALIVE_INTERVAL": "1", "SERVER__KEEPALIVE_TIMEOUT": "1"}).start()
-    reader, writer = await connect(gateway)
-    block = Encoder().encode(call_headers("/qgateway.v1.JobService/GetJob"))
-    writer.write(PREFACE + settings() + frame(HEADERS, END_HEADERS, 1, block))
-    await closed(reader)
-    writer.close()
+    async with connected(gateway) as (reader, writer):
+        writer.write(PREFACE + settings() + frame(HEADERS, END_HEADERS, 1, block()))
+        await closed(reader)
 
 
 async def test_connections_beyond_the_limit_are_refused_and_places_become_free_again(new_gateway: NewGateway) -> None:
     gateway = new_gateway({"SERVER__MAX_CONNECTIONS": "3"}).start()
-    held = []
-    for _ in range(3):
-        reader, writer = await connect(gateway)
-        writer.write(PREFACE + settings())
-        assert await reader.read(9)
-        held.append(writer)
-    reader, extra = await connect(gateway)
-    extra.write(PREFACE + settings())
-    await closed(reader)
-    extra.close()
-    for writer in held:
-        writer.close()
+    async with AsyncExitStack() as held:
+        for _ in range(3):
+            reader, writer = await held.enter_async_context(connected(gateway))
+            writer.write(PREFACE + settings())
+            assert await reader.read(9)
+        async with connected(gateway) as (reader, writer):
+            writer.write(PREFACE + settings())
+            await closed(reader)
     await until(lambda: server_info(gateway) is grpc.StatusCode.OK)
 
 
 async def test_streams_of_one_connection_are_limited(new_gateway: NewGateway) -> None:
     gateway = new_gateway({"SERVER__MAX_STREAMS_PER_CONNECTION": "5"}).start()
-    reader, writer = await connect(gateway)
-    writer.write(PREFACE + settings())
-    block = Encoder().encode(call_headers("/qgateway.v1.JobService/GetJob"), huffman=False)
-    for stream in range(1, 101, 2):
-        writer.write(frame(HEADERS, END_HEADERS, stream, block))
-    heard = b""
-    async with asyncio.timeout(20):
+    async with connected(gateway) as (reader, writer), asyncio.timeout(20):
+        writer.write(PREFACE + settings())
+        assert await reader.read(9)
+        writer.write(frame(SETTINGS, 1, 0))  # the limit holds from when it was acknowledged
+        writer.write(b"".join(frame(HEADERS, END_HEADERS, stream, block()) for stream in range(1, 101, 2)))
+        heard = b""
         while b"\x00\x00\x00\x07" not in heard:  # REFUSED_STREAM
             piece = await reader.read(65_536)
             assert piece, "the connection was closed"
             heard += piece
-    writer.close()
 
 
 def test_metadata_beyond_the_limit_is_refused(new_gateway: NewGateway) -> None:
@@ -122,32 +131,17 @@ def test_metadata_beyond_the_limit_is_refused(new_gateway: NewGateway) -> None:
     assert server_info(gateway) is grpc.StatusCode.OK
 
 
-async def test_a_compressed_message_is_not_unpacked_beyond_the_limit(new_gateway: NewGateway) -> None:
+def test_a_compressed_message_is_not_unpacked_beyond_the_limit(new_gateway: NewGateway) -> None:
     gateway = new_gateway({"SERVER__MAX_REQUEST_BYTES": str(2**20)}).start()
     assert server_info(gateway) is grpc.StatusCode.OK
-    process, bomb = psutil.Process(gateway.pid), gzip.compress(bytes(512 * 2**20))
-    assert len(bomb) < 2**20
-    before = peak = process.memory_info().rss
-    headers = call_headers(
-        "/qgateway.v1.JobService/GetJob",
-        (b"authorization", f"Bearer {gateway.api_key}".encode()),
-        (b"grpc-encoding", b"gzip"),
-    )
-    reader, writer = await connect(gateway)
-    writer.write(PREFACE + settings((4, 2**30)) + frame(HEADERS, END_HEADERS, 1, Encoder().encode(headers)))
-    data = grpc_message(bomb, compressed=1)
-    heard = b""
-    async with asyncio.timeout(20):
-        for at in range(0, len(data), 16_384):
-            end = at + 16_384 >= len(data)
-            writer.write(frame(DATA, END_STREAM if end else 0, 1, data[at : at + 16_384]))
-            await writer.drain()
-        while b"grpc-status" not in heard:
-            heard += await reader.read(65_536)
-            peak = max(peak, process.memory_info().rss)
-    writer.close()
-    assert b"grpc-status\x018" in heard, "RESOURCE_EXHAUSTED was expected"
-    assert peak - before < 100 * 2**20
+    before = peak_memory(gateway)
+    with grpc.insecure_channel(gateway.target) as channel:
+        call = channel.unary_unary("/qgateway.v1.JobService/GetJob", None, None)
+        with pytest.raises(grpc.RpcError) as caught:
+            call(bytes(256 * 2**20), compression=grpc.Compression.Gzip, timeout=60)
+    assert caught.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+    assert "ecompressed" in (caught.value.details() or "")
+    assert peak_memory(gateway) - before < 64 * 2**20
 
 
 def test_a_message_beyond_the_limit_is_refused_before_it_is_read(new_gateway: NewGateway) -> None:
@@ -157,3 +151,29 @@ def test_a_message_beyond_the_limit_is_refused_before_it_is_read(new_gateway: Ne
         with pytest.raises(grpc.RpcError) as caught:
             call(bytes(2**17), metadata=(("authorization", "Bearer x"),), timeout=20)
     assert caught.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+
+
+@pytest.mark.parametrize("path", [b"/\x80", b"\xff" * 100, b"", b"/qgateway.v1.JobService/NoSuchMethod"])
+async def test_no_path_ends_the_server_whatever_its_bytes(gateway: GatewayProcess, path: bytes) -> None:
+    async with connected(gateway) as (reader, writer), asyncio.timeout(20):
+        writer.write(PREFACE + settings() + frame(HEADERS, END_HEADERS | END_STREAM, 1, block(path=path)))
+        heard = b""
+        while b"grpc-status" not in heard:
+            heard += await reader.read(65_536)
+    assert b"grpc-status\x0212" in heard, "UNIMPLEMENTED was expected"
+    assert server_info(gateway) is grpc.StatusCode.OK
+
+
+async def test_metadata_that_is_no_text_is_refused_and_not_logged(new_gateway: NewGateway) -> None:
+    gateway = new_gateway().start()
+    key = f"{gateway.api_key}\xff".encode("latin-1")
+    async with connected(gateway) as (reader, writer), asyncio.timeout(20):
+        headers = block((b"authorization", b"Bearer " + key), (b"x-odd", b"\xfe\xff"))
+        writer.write(PREFACE + settings() + frame(HEADERS, END_HEADERS, 1, headers))
+        writer.write(frame(DATA, END_STREAM, 1, grpc_message(b"")))
+        heard = b""
+        while b"grpc-status" not in heard:
+            heard += await reader.read(65_536)
+    assert server_info(gateway) is grpc.StatusCode.OK
+    assert gateway.api_key not in gateway.log
+    assert '"level": "error"' not in gateway.log
