@@ -13,20 +13,14 @@ from __future__ import annotations
 import asyncio
 import json
 import struct
+import subprocess
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 
-_PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
-_DATA, _HEADERS, _RST_STREAM, _SETTINGS, _PING, _GOAWAY, _WINDOW_UPDATE = 0, 1, 3, 4, 6, 7, 8
-_END_STREAM, _ACK, _END_HEADERS = 1, 1, 4
-_INITIAL_WINDOW_SIZE = 4
-_LARGEST_WINDOW = 2**31 - 1
-_DEFAULT_WINDOW = 65_535
-_FRAME_HEADER = struct.Struct(">BHBBL")
-_PREFIX = 5
-"""Bytes before a gRPC message: a flag and its length."""
+from benchmarks import http2
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,12 +35,42 @@ class Streams:
     connections: int
     streams: int
     """Streams of each connection."""
-    window: int = _LARGEST_WINDOW
+    window: int = http2.LARGEST_WINDOW
     """Bytes that the server may send on a stream: it is never told that they were read."""
 
-    def command(self) -> list[str]:
-        """Return the command that runs a reader of them."""
-        return [sys.executable, "-m", "benchmarks.stream_reader", json.dumps(asdict(self))]
+
+class Reader:
+    """A process that reads streams."""
+
+    def __init__(self, process: subprocess.Popen[str]) -> None:
+        self._process = process
+
+    def command(self, command: str) -> None:
+        """Give it a command."""
+        assert self._process.stdin is not None
+        self._process.stdin.write(command + "\n")
+        self._process.stdin.flush()
+
+    def times(self) -> list[float]:
+        """Return its answer."""
+        assert self._process.stdout is not None
+        line = self._process.stdout.readline()
+        if not line:
+            raise RuntimeError("the reader failed")
+        times: list[float] = json.loads(line)
+        return times
+
+
+@contextmanager
+def reading(streams: Streams) -> Iterator[Reader]:
+    """Run a reader, with its streams open."""
+    command = [sys.executable, "-m", "benchmarks.stream_reader", json.dumps(asdict(streams))]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        reader = Reader(process)
+        reader.command("open")
+        reader.times()
+        yield reader
+        process.communicate()  # the end of its input ends it
 
 
 class Connection(asyncio.Protocol):
@@ -55,7 +79,7 @@ class Connection(asyncio.Protocol):
     def __init__(self, streams: Streams, arrivals: Arrivals) -> None:
         self._streams = streams
         self._arrivals = arrivals
-        self._buffer = bytearray()
+        self._frames = http2.Frames(self._take)
         self._partial: dict[int, bytes] = {}
         """The beginning of a message, by stream."""
         self._unacknowledged = 0
@@ -65,40 +89,15 @@ class Connection(asyncio.Protocol):
         """Greet, and open the streams."""
         assert isinstance(transport, asyncio.Transport)
         self._transport = transport
-        settings = struct.pack(">HL", _INITIAL_WINDOW_SIZE, self._streams.window)
-        grow = struct.pack(">L", _LARGEST_WINDOW - _DEFAULT_WINDOW)
-        transport.write(_PREFACE + _frame(_SETTINGS, 0, 0, settings) + _frame(_WINDOW_UPDATE, 0, 0, grow))
-        headers = _headers(
-            {
-                ":method": "POST",
-                ":scheme": "http",
-                ":path": self._streams.method,
-                ":authority": self._streams.target,
-                "content-type": "application/grpc",
-                "te": "trailers",
-            }
-            | self._streams.headers
-        )
+        transport.write(http2.greeting(self._streams.window))
+        headers = http2.request_headers(self._streams.target, self._streams.method, self._streams.headers)
         request = bytes.fromhex(self._streams.request)
-        message = struct.pack(">BL", 0, len(request)) + request
         for number in range(self._streams.streams):
-            stream = 2 * number + 1
-            transport.write(
-                _frame(_HEADERS, _END_HEADERS, stream, headers) + _frame(_DATA, _END_STREAM, stream, message)
-            )
+            transport.write(http2.call(2 * number + 1, headers, request))
 
     def data_received(self, data: bytes) -> None:
         """Take the frames that are complete."""
-        buffer, position = self._buffer, 0
-        buffer += data
-        while len(buffer) - position >= _FRAME_HEADER.size:
-            high, low, kind, flags, stream = _FRAME_HEADER.unpack_from(buffer, position)
-            end = position + _FRAME_HEADER.size + (high << 16 | low)
-            if end > len(buffer):
-                break
-            self._take(kind, flags, stream, bytes(buffer[position + _FRAME_HEADER.size : end]))
-            position = end
-        del buffer[:position]
+        self._frames.feed(data)
 
     def connection_lost(self, error: Exception | None) -> None:
         """Note that nothing more will come."""
@@ -106,26 +105,26 @@ class Connection(asyncio.Protocol):
         self._arrivals.fail("the server closed a connection")
 
     def _take(self, kind: int, flags: int, stream: int, payload: bytes) -> None:
-        if kind == _DATA:
+        if kind == http2.DATA:
             self._take_data(stream, payload)
-        elif kind == _SETTINGS and not flags & _ACK:
-            self._transport.write(_frame(_SETTINGS, _ACK, 0, b""))
-        elif kind == _PING and not flags & _ACK:
-            self._transport.write(_frame(_PING, _ACK, 0, payload))
-        elif kind == _RST_STREAM or (kind == _HEADERS and flags & _END_STREAM):
+        elif kind == http2.SETTINGS and not flags & http2.ACK:
+            self._transport.write(http2.frame(http2.SETTINGS, http2.ACK, 0, b""))
+        elif kind == http2.PING and not flags & http2.ACK:
+            self._transport.write(http2.frame(http2.PING, http2.ACK, 0, payload))
+        elif kind == http2.RST_STREAM or (kind == http2.HEADERS and flags & http2.END_STREAM):
             self._arrivals.fail(f"the server ended a stream: {payload!r}")
 
     def _take_data(self, stream: int, payload: bytes) -> None:
         self._unacknowledged += len(payload)
-        if self._unacknowledged > _LARGEST_WINDOW // 2:
-            self._transport.write(_frame(_WINDOW_UPDATE, 0, 0, struct.pack(">L", self._unacknowledged)))
+        if self._unacknowledged > http2.LARGEST_WINDOW // 2:
+            self._transport.write(http2.frame(http2.WINDOW_UPDATE, 0, 0, struct.pack(">L", self._unacknowledged)))
             self._unacknowledged = 0
         partial = self._partial.pop(stream, b"") + payload
-        while len(partial) >= _PREFIX:
+        while len(partial) >= http2.MESSAGE_PREFIX:
             (size,) = struct.unpack_from(">L", partial, 1)
-            if len(partial) < _PREFIX + size:
+            if len(partial) < http2.MESSAGE_PREFIX + size:
                 break
-            partial = partial[_PREFIX + size :]
+            partial = partial[http2.MESSAGE_PREFIX + size :]
             self._arrivals.note()
         if partial:
             self._partial[stream] = partial
@@ -179,33 +178,6 @@ async def _serve(streams: Streams) -> None:
         print(json.dumps(times[-1:] if command[0] == b"last" else times), flush=True)
     for transport in transports:
         transport.abort()
-
-
-def _frame(kind: int, flags: int, stream: int, payload: bytes) -> bytes:
-    return _FRAME_HEADER.pack(len(payload) >> 16, len(payload) & 0xFFFF, kind, flags, stream) + payload
-
-
-def _headers(headers: dict[str, str]) -> bytes:
-    """Return headers as HPACK literals that are neither indexed nor compressed (RFC 7541, 6.2.2)."""
-    return b"".join(b"\x00" + _string(name) + _string(value) for name, value in headers.items())
-
-
-def _string(text: str) -> bytes:
-    data = text.encode()
-    return bytes(_integer(len(data))) + data
-
-
-def _integer(value: int) -> Iterable[int]:
-    """Yield an integer with a prefix of seven bits (RFC 7541, 5.1)."""
-    if value < 0x7F:
-        yield value
-        return
-    yield 0x7F
-    value -= 0x7F
-    while value >= 0x80:
-        yield value & 0x7F | 0x80
-        value >>= 7
-    yield value
 
 
 if __name__ == "__main__":

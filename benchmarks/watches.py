@@ -7,11 +7,9 @@ renamed again and again.
 from __future__ import annotations
 
 import itertools
-import json
 import os
 import signal
 import statistics
-import subprocess
 import tempfile
 import threading
 import time
@@ -30,7 +28,7 @@ from qgateway.v1 import job_pb2, job_service_pb2, job_service_pb2_grpc, program_
 
 from benchmarks.bare_server import PUBLISH_METHOD, WATCH_METHOD
 from benchmarks.harness import Figure, Server, bare_server, gateway_server, interleaved, median
-from benchmarks.stream_reader import Streams
+from benchmarks.stream_reader import Reader, Streams, reading
 
 _SETTINGS = {"SERVER__HEARTBEAT_INTERVAL": "300", "SERVER__MAX_STREAMS_PER_CALLER": "20000"}
 _BELL = 'OPENQASM 3.0; include "stdgates.inc"; qubit[2] q; bit[2] c; h q[0]; cx q[0], q[1]; c = measure q;'
@@ -105,39 +103,6 @@ class _Side:
         )
 
 
-class _Reader:
-    """A process that reads streams."""
-
-    def __init__(self, process: subprocess.Popen[str]) -> None:
-        self._process = process
-
-    def command(self, command: str) -> None:
-        """Give it a command."""
-        assert self._process.stdin is not None
-        self._process.stdin.write(command + "\n")
-        self._process.stdin.flush()
-
-    def times(self) -> list[float]:
-        """Return its answer."""
-        assert self._process.stdout is not None
-        line = self._process.stdout.readline()
-        if not line:
-            raise RuntimeError("the reader failed")
-        times: list[float] = json.loads(line)
-        return times
-
-
-@contextmanager
-def _reader(streams: Streams) -> Iterator[_Reader]:
-    """Run a reader, with its streams open."""
-    with subprocess.Popen(streams.command(), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
-        reader = _Reader(process)
-        reader.command("open")
-        reader.times()
-        yield reader
-        process.communicate()  # the end of its input ends it
-
-
 @contextmanager
 def _gateway(store: Path | None = None) -> Iterator[_Side]:
     with gateway_server(store, **_SETTINGS) as server, grpc.insecure_channel(server.target) as channel:
@@ -188,7 +153,7 @@ def _fanout(progress: Callable[[], None]) -> Figure:
         bare = parts.enter_context(_bare(_event_bytes(gateway)))
         measures = {}
         for name, side in (("gateway", gateway), ("bare", bare)):
-            reader = parts.enter_context(_reader(side.readers(_FANOUT_WATCHERS)))
+            reader = parts.enter_context(reading(side.readers(_FANOUT_WATCHERS)))
             measures[name] = lambda reader=reader, side=side: median(
                 [_time_to_tell(side, reader, _FANOUT_WATCHERS) for _ in range(_FANOUT_EVENTS)]
             )
@@ -209,7 +174,7 @@ def _fanout(progress: Callable[[], None]) -> Figure:
     )
 
 
-def _time_to_tell(side: _Side, reader: _Reader, watchers: int) -> float:
+def _time_to_tell(side: _Side, reader: Reader, watchers: int) -> float:
     """Make an event, and return after how many seconds the last watcher had it."""
     reader.command(f"last {watchers}")
     started = time.monotonic()
@@ -240,12 +205,12 @@ def _memory(progress: Callable[[], None]) -> Figure:
 def _kib_per_watcher(side: _Side) -> float:
     process = psutil.Process(side.server.pid)
     before = process.memory_info().rss
-    with _reader(side.readers(_BROADCAST_WATCHERS)):
+    with reading(side.readers(_BROADCAST_WATCHERS)):
         return (process.memory_info().rss - before) / _BROADCAST_WATCHERS / 1024
 
 
 def _unary_under_broadcast(progress: Callable[[], None]) -> Figure:
-    with _gateway() as gateway, _reader(gateway.readers(_BROADCAST_WATCHERS)) as reader, _Calls(gateway) as calls:
+    with _gateway() as gateway, reading(gateway.readers(_BROADCAST_WATCHERS)) as reader, _Calls(gateway) as calls:
         calls.take()
         time.sleep(_IDLE_SECONDS)
         idle = _p99(calls.take())
@@ -303,10 +268,10 @@ class _Calls:
 
 
 def _delay_beside_stalled_readers(progress: Callable[[], None]) -> Figure:
-    with _gateway() as gateway, _reader(gateway.readers(_OTHERS)) as others:
+    with _gateway() as gateway, reading(gateway.readers(_OTHERS)) as others:
         alone = _p99(_delays(gateway, others))
         progress()
-        with _reader(gateway.readers(_STALLED, window=_SMALL_WINDOW)):
+        with reading(gateway.readers(_STALLED, window=_SMALL_WINDOW)):
             beside = _p99(_delays(gateway, others))
         progress()
     return Figure(
@@ -328,7 +293,7 @@ def _stalled_reader_memory(progress: Callable[[], None]) -> Figure:
         _tell_often(gateway, _STALLED_EVENTS)
         process = psutil.Process(gateway.server.pid)
         before = process.memory_info().rss
-        with _reader(gateway.readers(_STALLED, window=_DEFAULT_WINDOW)):
+        with reading(gateway.readers(_STALLED, window=_DEFAULT_WINDOW)):
             _tell_often(gateway, _STALLED_EVENTS)
             kib = (process.memory_info().rss - before) / _STALLED / 1024
         progress()
@@ -347,7 +312,7 @@ def _stalled_reader_memory(progress: Callable[[], None]) -> Figure:
 def _resumed_after_restart(progress: Callable[[], None]) -> Figure:
     with tempfile.TemporaryDirectory(prefix="qgateway-bench-") as folder:
         store = Path(folder) / "qgateway.db"
-        with _gateway(store) as gateway, _reader(gateway.readers(_RESUMED)):
+        with _gateway(store) as gateway, reading(gateway.readers(_RESUMED)):
             token = _token(gateway)
             gateway.tell()
             killed = time.monotonic()
@@ -355,7 +320,7 @@ def _resumed_after_restart(progress: Callable[[], None]) -> Figure:
         with gateway_server(store, **_SETTINGS) as server:
             headers = {"authorization": f"Bearer {server.api_key}"}
             again = _Side(server, _WATCH_JOBS, _watch_request(token), headers, lambda: None)
-            with _reader(again.readers(_RESUMED)):
+            with reading(again.readers(_RESUMED)):
                 seconds = time.monotonic() - killed
         progress()
     return Figure(
@@ -386,7 +351,7 @@ def _tell_often(side: _Side, events: int) -> None:
         deque(tellers.map(lambda _: side.tell(), range(events)), maxlen=0)
 
 
-def _delays(side: _Side, reader: _Reader) -> list[float]:
+def _delays(side: _Side, reader: Reader) -> list[float]:
     """Make events, and return after how many seconds each watcher had each."""
     delays = []
     for _ in range(_DELAY_EVENTS):

@@ -1,0 +1,191 @@
+"""A caller that keeps many unary calls in flight and costs next to nothing: HTTP/2 frames straight to the socket.
+
+Each call has a text of its own in its request, such as a request id: load generators for HTTP/2 send the same request again and
+again. Run as a process, it reads numbers of calls from its standard input, makes as many, and answers with the seconds that took.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from itertools import count
+from secrets import token_hex
+from typing import cast
+
+from benchmarks import http2
+
+TEXT_BYTES = 24
+"""Length of the text that each call has of its own."""
+_PATIENCE = 120.0
+
+
+@dataclass(frozen=True, slots=True)
+class Calls:
+    """Which calls to make."""
+
+    target: str
+    method: str
+    request: str
+    """The start of each serialised request, in hexadecimal. The text of the call's own follows it."""
+    headers: dict[str, str]
+    connections: int
+    in_flight: int
+    """Calls in flight on each connection."""
+
+
+@contextmanager
+def calling(calls: Calls) -> Iterator[Callable[[int], float]]:
+    """Run a caller. What it yields makes so many calls, and returns the seconds that took."""
+    command = [sys.executable, "-m", "benchmarks.call_load", json.dumps(asdict(calls))]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        stdin, stdout = process.stdin, process.stdout
+        assert stdin is not None
+        assert stdout is not None
+
+        def make(number: int) -> float:
+            stdin.write(f"{number}\n")
+            stdin.flush()
+            line = stdout.readline()
+            if not line:
+                raise RuntimeError("the caller failed")
+            return float(line)
+
+        yield make
+        process.communicate()  # the end of its input ends it
+
+
+class _Connection(asyncio.Protocol):
+    """One connection. Whenever a call is answered, the next is made, until there are none left."""
+
+    def __init__(self, calls: Calls, work: _Work) -> None:
+        self._calls = calls
+        self._work = work
+        self._frames = http2.Frames(self._take)
+        self._headers = http2.request_headers(calls.target, calls.method, calls.headers)
+        self._request = bytes.fromhex(calls.request)
+        self._streams = count(1, 2)
+        self._answered: set[int] = set()
+        self._out: list[bytes] = []
+        self._transport: asyncio.Transport
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Greet."""
+        self._transport = cast("asyncio.Transport", transport)  # uvloop's is none by its class
+        self._transport.write(http2.greeting())
+
+    def begin(self) -> None:
+        """Make the first calls of a round."""
+        for _ in range(self._calls.in_flight):
+            self._call()
+        self._flush()
+
+    def data_received(self, data: bytes) -> None:
+        """Take what was answered, and make as many calls."""
+        self._frames.feed(data)
+        self._flush()
+
+    def connection_lost(self, error: Exception | None) -> None:
+        """Note that nothing more will come."""
+        self._work.fail(f"the server closed a connection: {error}")
+
+    def _call(self) -> None:
+        text = self._work.next_text()
+        if text is not None:
+            self._out.append(http2.call(next(self._streams), self._headers, self._request + text))
+
+    def _flush(self) -> None:
+        if self._out:
+            self._transport.write(b"".join(self._out))
+            self._out.clear()
+
+    def _take(self, kind: int, flags: int, stream: int, payload: bytes) -> None:
+        if kind == http2.DATA:
+            self._answered.add(stream)
+        elif kind == http2.HEADERS and flags & http2.END_STREAM:
+            if stream not in self._answered:
+                self._work.fail("a call was refused")
+            self._answered.discard(stream)
+            self._work.answered()
+            self._call()
+        elif kind == http2.SETTINGS and not flags & http2.ACK:
+            self._out.append(http2.frame(http2.SETTINGS, http2.ACK, 0, b""))
+        elif kind == http2.PING and not flags & http2.ACK:
+            self._out.append(http2.frame(http2.PING, http2.ACK, 0, payload))
+        elif kind == http2.RST_STREAM:
+            self._work.fail("a call was broken off")
+
+
+class _Work:
+    """The calls of a round that are left."""
+
+    def __init__(self) -> None:
+        self._prefix = token_hex((TEXT_BYTES - 8) // 2)
+        self._numbers = count()
+        self._to_make = self._to_answer = 0
+        self._done: asyncio.Future[None] | None = None
+
+    async def do(self, number: int, begin: Callable[[], None]) -> float:
+        """Make so many calls, and return the seconds until the last was answered."""
+        self._to_make = self._to_answer = number
+        self._done = asyncio.get_running_loop().create_future()
+        began = time.monotonic()
+        begin()
+        await asyncio.wait_for(self._done, _PATIENCE)
+        return time.monotonic() - began
+
+    def next_text(self) -> bytes | None:
+        """Return the text of the next call, or None if there is none."""
+        if not self._to_make:
+            return None
+        self._to_make -= 1
+        return f"{self._prefix}{next(self._numbers):08d}".encode()
+
+    def answered(self) -> None:
+        """Note an answer."""
+        self._to_answer -= 1
+        if not self._to_answer and self._done is not None and not self._done.done():
+            self._done.set_result(None)
+
+    def fail(self, why: str) -> None:
+        """Note that not all will be answered."""
+        if self._done is not None and not self._done.done():
+            self._done.set_exception(ConnectionError(why))
+
+
+async def _serve(calls: Calls) -> None:
+    loop = asyncio.get_running_loop()
+    commands = asyncio.StreamReader()
+    await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(commands), sys.stdin)
+    host, _, port = calls.target.rpartition(":")
+    work = _Work()
+    connections = [
+        (await loop.create_connection(lambda: _Connection(calls, work), host, int(port)))[1]
+        for _ in range(calls.connections)
+    ]
+    while line := await commands.readline():
+
+        def begin() -> None:
+            for connection in connections:
+                connection.begin()
+
+        print(await work.do(int(line), begin), flush=True)
+
+
+def _main() -> None:
+    calls = Calls(**json.loads(sys.argv[1]))
+    try:
+        import uvloop
+    except ImportError:
+        asyncio.run(_serve(calls))
+    else:
+        uvloop.run(_serve(calls))
+
+
+if __name__ == "__main__":
+    _main()
