@@ -106,6 +106,11 @@ class Dispatcher:
         reason = self._reason(ahead=len(self._backlog))
         return replace(job, pending_reason=reason) if reason is not None else job
 
+    def unclaim(self, job: Job) -> None:
+        """Take back the claim of a job that is not stored, because it was stored before."""
+        if not self._volatile and job.submission.state is SubmissionState.SENT:
+            self._bucket.give_back()
+
     async def begin(self, job: Job, program: PreparedProgram) -> None:
         """Hand over a job before it is stored, to a provider that runs in the gateway itself.
 

@@ -55,6 +55,10 @@ class TokenBucket:
         self._tokens -= 1.0
         return True
 
+    def give_back(self) -> None:
+        """Give back a token that was not needed."""
+        self._tokens = min(self._capacity, self._tokens + 1.0)
+
     def delay(self, ahead: int = 0) -> float:
         """Return the seconds until there is a token, for whoever comes after `ahead` others."""
         if not self._rate:

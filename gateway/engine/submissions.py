@@ -6,6 +6,7 @@ import asyncio
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from typing import NamedTuple
 
 import structlog
 
@@ -32,6 +33,7 @@ from gateway.engine.accounts import Accounts
 from gateway.engine.admission import Admission
 from gateway.engine.audit import audit_entry
 from gateway.engine.dispatcher import REFUSALS, Dispatcher
+from gateway.engine.recent_programs import KnownProgram, ProgramKey, RecentPrograms
 from gateway.engine.sessions import Sessions
 from gateway.engine.uploads import Uploads
 from gateway.store import Store
@@ -58,6 +60,15 @@ class JobRequest:
     """Id of the session to run in; empty: in none."""
     request_id: str = ""
     client_version: Mapping[str, str] = field(default_factory=dict)
+
+
+class _Ready(NamedTuple):
+    """A job that can be accepted."""
+
+    job: Job
+    source: KeptPayload
+    """Its program as it came."""
+    program: PreparedProgram
 
 
 class Submissions:
@@ -91,6 +102,7 @@ class Submissions:
         self._sessions = sessions
         self._uploads = uploads
         self._admission = admission
+        self._programs = RecentPrograms()
         self._accepting: set[asyncio.Task[tuple[Job, bool]]] = set()
         self._stopping = False
 
@@ -123,10 +135,44 @@ class Submissions:
                 reason=Reason.SERVER_STOPPING,
                 retry_after=1.0,
             )
-        if request.request_id:
-            earlier = await self._store.get_job_by_request_id(caller.tenant, request.request_id)
-            if earlier is not None:
-                return _same_request(earlier, request), True
+        key = _program_key(caller, request)
+        looked = self._looks_first(caller, key)
+        if looked and (earlier := await self._earlier(caller, request)) is not None:
+            return _same_request(earlier, request), True
+        try:
+            ready = await self._ready(caller, request, key)
+        except GatewayError:
+            # A repeated request gets its job, whatever has changed since.
+            if looked or (earlier := await self._earlier(caller, request)) is None:
+                raise
+            return _same_request(earlier, request), True
+        # What was begun is brought to its end even if the caller goes away meanwhile.
+        accepting = asyncio.create_task(self._accept(caller, ready, request))
+        self._accepting.add(accepting)
+        accepting.add_done_callback(self._accepted)
+        return await asyncio.shield(accepting)
+
+    def _looks_first(self, caller: Caller, key: ProgramKey) -> bool:
+        """Return whether to look for a job of the same request before anything else. The store finds it at the latest.
+
+        Whoever repeats a request need not wait until a program is read, nor lose one of so many submissions. And what is handed
+        over before it is stored would run twice for a moment.
+        """
+        known = self._programs.get(key)
+        return (
+            known is None
+            or self._dispatchers[known.backend.account].is_immediate
+            or self._admission.limits(caller).submissions_per_minute is not None
+        )
+
+    async def _earlier(self, caller: Caller, request: JobRequest) -> Job | None:
+        """Return the job that an earlier request with the same id made."""
+        if not request.request_id:
+            return None
+        return await self._store.get_job_by_request_id(caller.tenant, request.request_id)
+
+    async def _ready(self, caller: Caller, request: JobRequest, key: ProgramKey) -> _Ready:
+        """Return a job that is ready to be accepted."""
         self._admission.count(caller)
         session, account = None, request.account
         if request.session:
@@ -140,20 +186,20 @@ class Submissions:
             source = await self._store.payloads.keep(request.program)
         self._admission.check_request(caller, payload_size(source), request.options)
         provider.check_options(backend, request.options)
-        program = await self._reader.prepare(source, backend, request.options)
+        known = self._programs.get(key)
+        if known is not None and known.backend is backend:
+            program = known.program
+        else:
+            program = await self._reader.prepare(source, backend, request.options)
+            self._programs.put(key, KnownProgram(backend, program))
         self._admission.check_program(caller, program, request.options)
         usage = self._admission.reserve(backend.account, program, request.options)
         job = replace(_new_job(caller, request, backend, program, session), usage=usage)
-        # What was begun is brought to its end even if the caller goes away meanwhile.
-        accepting = asyncio.create_task(self._accept(caller, job, source, program, request))
-        self._accepting.add(accepting)
-        accepting.add_done_callback(self._accepted)
-        return await asyncio.shield(accepting)
+        return _Ready(job, source, program)
 
-    async def _accept(
-        self, caller: Caller, job: Job, source: KeptPayload, program: PreparedProgram, request: JobRequest
-    ) -> tuple[Job, bool]:
+    async def _accept(self, caller: Caller, ready: _Ready, request: JobRequest) -> tuple[Job, bool]:
         """Store a job and hand it over. Returns it, and whether an earlier request with the same id had made it."""
+        job, source, program = ready
         dispatcher = self._dispatchers[job.account]
         begun, refusal = False, None
         if dispatcher.is_immediate:
@@ -178,6 +224,7 @@ class Submissions:
             if begun and (stored is None or stored.id != job.id):
                 await dispatcher.abandon(job)
         if stored.id != job.id:
+            dispatcher.unclaim(job)
             return _same_request(stored, request), True
         if begun:
             dispatcher.follow(stored)
@@ -203,6 +250,11 @@ class Submissions:
 def request_digest(request: bytes) -> str:
     """Return the digest by which a repeated request is told from a reused id."""
     return hashlib.sha256(request).hexdigest()
+
+
+def _program_key(caller: Caller, request: JobRequest) -> ProgramKey:
+    source = request.program_sha256 or request.program
+    return ProgramKey(caller.tenant, request.account, request.backend, request.options.transpile, source)
 
 
 def _new_job(

@@ -20,11 +20,15 @@ from gateway.domain.job import (
     JobEvent,
     JobStatus,
     JobUsage,
+    MeasLevel,
+    MeasReturn,
     PendingKind,
     PendingReason,
+    ProgramKind,
     ProgramSummary,
     RunOptions,
     SchedulingMode,
+    SubmissionState,
 )
 from gateway.domain.provider import AccountHealth, Provider, QueuePlace
 from gateway.domain.session import Session
@@ -41,15 +45,22 @@ _TRANSPILE = {
     2: job_pb2.TRANSPILE_LEVEL_2,
     3: job_pb2.TRANSPILE_LEVEL_3,
 }
+# Looked up once: to make a name and find its number takes longer than all else that is done with a field.
+_STATUSES = {status: job_pb2.JobStatus.Value(f"JOB_STATUS_{status}") for status in JobStatus}
+_SUBMISSION_STATES = {state: job_pb2.Submission.State.Value(f"STATE_{state}") for state in SubmissionState}
+_MEAS_LEVELS = {level: job_pb2.MeasLevel.Value(f"MEAS_LEVEL_{level}") for level in MeasLevel}
+_MEAS_RETURNS = {returned: job_pb2.MeasReturn.Value(f"MEAS_RETURN_{returned}") for returned in MeasReturn}
+_PROGRAM_KINDS = {kind: program_pb2.ProgramSummary.Kind.Value(f"KIND_{kind}") for kind in ProgramKind}
+_PENDING_KINDS = {kind: job_pb2.PendingReason.Kind.Value(f"KIND_{kind}") for kind in PendingKind}
+_EVENT_TYPES = {kind: job_pb2.JobEvent.Type.Value(f"TYPE_{kind}") for kind in EventType}
+_SCHEDULING_MODES = {mode: job_pb2.SchedulingMode.Value(f"SCHEDULING_MODE_{mode}") for mode in SchedulingMode}
 
 
 def timestamp(at: datetime | None) -> Timestamp | None:
     """Return a time as a message; None stays None."""
     if at is None:
         return None
-    message = Timestamp()
-    message.FromDatetime(at)
-    return message
+    return Timestamp(seconds=int(at.timestamp() // 1), nanos=at.microsecond * 1000)
 
 
 def duration(seconds: float | None) -> Duration | None:
@@ -63,7 +74,7 @@ def duration(seconds: float | None) -> Duration | None:
 
 def job_status(status: JobStatus) -> job_pb2.JobStatus.ValueType:
     """Return a status as a message's enum."""
-    return job_pb2.JobStatus.Value(f"JOB_STATUS_{status}")
+    return _STATUSES[status]
 
 
 def job(value: Job, place: QueuePlace | None = None) -> job_pb2.Job:
@@ -102,7 +113,7 @@ def _job(_job_id: str, _revision: int, place: QueuePlace | None, carried: _Carri
         provider_job_id=value.provider_job_id,
         pending_reason=_pending_reason(value.pending_reason, place),
         submission=job_pb2.Submission(
-            state=job_pb2.Submission.State.Value(f"STATE_{value.submission.state}"), attempts=value.submission.attempts
+            state=_SUBMISSION_STATES[value.submission.state], attempts=value.submission.attempts
         ),
         create_time=timestamp(value.created_at),
         update_time=timestamp(value.updated_at),
@@ -153,7 +164,7 @@ def job_event(event: JobEvent) -> job_pb2.JobEvent:
     """Return an event as a message."""
     return job_pb2.JobEvent(
         revision=event.revision,
-        type=job_pb2.JobEvent.Type.Value(f"TYPE_{event.type}"),
+        type=_EVENT_TYPES[event.type],
         event_time=timestamp(event.at),
         job=job(event.job),
         message=event.message,
@@ -211,8 +222,8 @@ def run_options(options: RunOptions) -> job_pb2.RunOptions:
     message = job_pb2.RunOptions(
         shots=options.shots,
         memory=options.memory,
-        meas_level=job_pb2.MeasLevel.Value(f"MEAS_LEVEL_{options.meas_level}"),
-        meas_return=job_pb2.MeasReturn.Value(f"MEAS_RETURN_{options.meas_return}"),
+        meas_level=_MEAS_LEVELS[options.meas_level],
+        meas_return=_MEAS_RETURNS[options.meas_return],
         init_qubits=options.init_qubits,
         rep_delay=duration(options.rep_delay),
         dynamic=options.dynamic,
@@ -229,7 +240,7 @@ def run_options(options: RunOptions) -> job_pb2.RunOptions:
 def program_summary(summary: ProgramSummary) -> program_pb2.ProgramSummary:
     """Return what is known of a program as a message."""
     return program_pb2.ProgramSummary(
-        kind=program_pb2.ProgramSummary.Kind.Value(f"KIND_{summary.kind}"),
+        kind=_PROGRAM_KINDS[summary.kind],
         circuit_count=summary.circuit_count,
         size_bytes=summary.size_bytes,
         sha256=bytes.fromhex(summary.sha256),
@@ -360,7 +371,7 @@ def session(value: Session) -> session_pb2.Session:
 
 
 def _scheduling_mode(mode: SchedulingMode) -> job_pb2.SchedulingMode.ValueType:
-    return job_pb2.SchedulingMode.Value(f"SCHEDULING_MODE_{mode}")
+    return _SCHEDULING_MODES[mode]
 
 
 def _pending_reason(reason: PendingReason | None, place: QueuePlace | None) -> job_pb2.PendingReason | None:
@@ -370,7 +381,7 @@ def _pending_reason(reason: PendingReason | None, place: QueuePlace | None) -> j
     if reason.kind is PendingKind.PROVIDER_QUEUE and place is not None and place.position is not None:
         message = f"{message} Position {place.position}."
     return job_pb2.PendingReason(
-        kind=job_pb2.PendingReason.Kind.Value(f"KIND_{reason.kind}"),
+        kind=_PENDING_KINDS[reason.kind],
         message=message,
         since_time=timestamp(reason.since),
         retry_time=timestamp(reason.retry_at),

@@ -106,11 +106,17 @@ def _compressor() -> zstandard.ZstdCompressor:
     return found
 
 
+_LEAST_COMPRESSED = 512
+"""Smaller blobs are not worth the time: a row would not get shorter by a page."""
+
+
 def encode_blob(data: KeptPayload) -> Blob:
-    """Hash bytes and compress them, unless that does not make them smaller. A file stays where it is."""
+    """Hash bytes and compress them, unless that does not make them much smaller. A file stays where it is."""
     if isinstance(data, KeptFile):
         return Blob(data.sha256, data.size_bytes, Encoding.FILE, b"")
     sha256 = hashlib.sha256(data).hexdigest()
+    if len(data) < _LEAST_COMPRESSED:
+        return Blob(sha256, len(data), Encoding.RAW, data)
     compressed = _compressor().compress(data)
     if len(compressed) < len(data):
         return Blob(sha256, len(data), Encoding.ZSTD, compressed)

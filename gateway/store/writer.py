@@ -7,13 +7,14 @@ from collections.abc import Sequence
 from gateway.domain.failpoints import failpoint
 from gateway.domain.job import JobEvent
 from gateway.store.lane import Request, as_gateway_error
-from gateway.store.writes import Writes
+from gateway.store.writes import Mark, Writes
 
 
 class GroupCommit:
     """Commits batches of writes, as the work of a `Lane`.
 
-    Each write stands behind a savepoint of its own: one that fails is undone alone, the others are committed.
+    A write that fails is undone alone, the others are committed. Nearly all that fail do so before they have written anything, so
+    the writes of a batch run without a savepoint each; only if one fails half-way, all of them run again, each behind its own.
 
     Args:
         writes: What the calls write with, on the only connection that writes.
@@ -29,11 +30,14 @@ class GroupCommit:
         Raises:
             sqlite3.Error: Nothing of the batch was kept.
         """
-        audit_end = self._writes.audit.end
-        self._connection.execute("BEGIN IMMEDIATE")
+        mark = self._writes.mark()
         try:
-            for request in batch:
-                self._attempt(request)
+            self._connection.execute("BEGIN IMMEDIATE")
+            if not all(map(self._attempt, batch)):
+                self._undo(mark)
+                self._connection.execute("BEGIN IMMEDIATE")
+                for request in batch:
+                    self._attempt_alone(request)
             of_jobs = bool(self._writes.events)
             if of_jobs:
                 failpoint("store.before_commit")
@@ -41,17 +45,27 @@ class GroupCommit:
             if of_jobs:
                 failpoint("store.after_commit")
         except BaseException:
-            if self._connection.in_transaction:
-                self._connection.execute("ROLLBACK")
-            self._writes.events.clear()
-            self._writes.audit.end = audit_end
+            self._undo(mark)
             raise
         events = tuple(self._writes.events)
         self._writes.events.clear()
         return events
 
-    def _attempt(self, request: Request[Writes]) -> None:
-        events, audit_end = len(self._writes.events), self._writes.audit.end
+    def _attempt(self, request: Request[Writes]) -> bool:
+        """Run a write. Returns False if it failed after it had written something."""
+        before = self._connection.total_changes
+        try:
+            request.value = request.call(self._writes)
+        except Exception as error:
+            # A full or broken disk ends the whole transaction.
+            if not self._connection.in_transaction:
+                raise
+            request.error = as_gateway_error(error)
+        return request.error is None or self._connection.total_changes == before
+
+    def _attempt_alone(self, request: Request[Writes]) -> None:
+        """Run a write that is undone if it fails."""
+        mark, request.error = self._writes.mark(), None
         self._connection.execute("SAVEPOINT attempt")
         try:
             request.value = request.call(self._writes)
@@ -60,7 +74,12 @@ class GroupCommit:
             if not self._connection.in_transaction:
                 raise
             self._connection.execute("ROLLBACK TO attempt")
-            del self._writes.events[events:]
-            self._writes.audit.end = audit_end
+            self._writes.back_to(mark)
             request.error = as_gateway_error(error)
         self._connection.execute("RELEASE attempt")
+
+    def _undo(self, mark: Mark) -> None:
+        """Undo the whole batch."""
+        if self._connection.in_transaction:
+            self._connection.execute("ROLLBACK")
+        self._writes.back_to(mark)

@@ -7,20 +7,21 @@ from dataclasses import replace
 from datetime import datetime
 from itertools import takewhile
 from operator import attrgetter
-from typing import Any
+from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, bindparam, delete, exists, select, true, update
 
 from gateway.domain.access import AuditEntry
-from gateway.domain.errors import Internal, NotFound
+from gateway.domain.errors import Internal, NotFound, ResourceExhausted
 from gateway.domain.job import Change, EventType, Job, JobEvent, ResultSummary
 from gateway.domain.payload import KeptFile, KeptPayload
 from gateway.domain.policy import NO_LIMITS, Limits
 from gateway.store.api_keys import ApiKeyWrites
-from gateway.store.audit import AuditWrites
+from gateway.store.audit import AuditWrites, Link
 from gateway.store.codec import Blob, Encoding, decode_job, encode_blob, encode_job, to_micros
 from gateway.store.database import driver_connection
 from gateway.store.ledger import LedgerWrites, settled
+from gateway.store.recent_jobs import RecentJobs
 from gateway.store.records import EncodedRecord, RecordWrites
 from gateway.store.schema import (
     events,
@@ -52,9 +53,8 @@ _FIND_PROVIDER_JOB = sql(
         has_provider_job_id,
     )
 )
-_FIND_PROGRAM = sql(select(programs.c.size).where(programs.c.sha256 == bindparam("sha256")))
-_ADD_PROGRAM = insert_sql(programs)
-_ADD_JOB = insert_sql(jobs, numbered=True)
+_ADD_PROGRAM = f"{insert_sql(programs)} ON CONFLICT (sha256) DO NOTHING"
+_ADD_JOB = f"{insert_sql(jobs, numbered=True)} ON CONFLICT (tenant, request_id) WHERE request_id != '' DO NOTHING"
 _ADD_TAG = insert_sql(job_tags)
 _ADD_RESULT = insert_sql(results)
 _ADD_RESULT_FILE = insert_sql(result_files)
@@ -98,6 +98,13 @@ _DROP_HISTORY = sql(
 _FIXED_FIELDS = attrgetter("id", "tenant", "account", "backend", "created_at", "request_id", "program.sha256")
 
 
+class Mark(NamedTuple):
+    """Where the writes stood at some moment."""
+
+    events: int
+    audit_end: Link
+
+
 class Writes:
     """The writes of a store, each to be called inside a transaction.
 
@@ -116,18 +123,29 @@ class Writes:
         self.sessions = SessionWrites(connection, self.audit.append)
         self.records = RecordWrites(connection)
         self.ledger = LedgerWrites(connection)
+        self._recent = RecentJobs()
         self._revision = last_revision
+
+    def mark(self) -> Mark:
+        """Return where the writes stand, for `back_to`."""
+        return Mark(len(self.events), self.audit.end)
+
+    def back_to(self, mark: Mark) -> None:
+        """Forget what was written since a mark, because the database has undone it."""
+        del self.events[mark.events :]
+        self.audit.end = mark.audit_end
+        self._recent.clear()
 
     def create_job(self, job: Job, program: Blob, entry: AuditEntry, limits: Limits = NO_LIMITS) -> Job:
         """See `Store.create_job`."""
-        if job.request_id:
-            known = self._execute(_FIND_REQUEST, {"tenant": job.tenant, "request_id": job.request_id}).fetchone()
-            if known:
-                return decode_job(known[0])
-        self.ledger.check(job, limits)
-        if not self._execute(_FIND_PROGRAM, {"sha256": program.sha256}).fetchone():
-            self._execute(_ADD_PROGRAM, {"sha256": program.sha256, **_blob_columns(program)})
-        job, document = self._add_event(EventType.CREATED, job, job.created_at)
+        try:
+            self.ledger.check(job, limits)
+        except ResourceExhausted:
+            if (known := self._find_request(job)) is not None:
+                return known
+            raise
+        self._execute(_ADD_PROGRAM, {"sha256": program.sha256, **_blob_columns(program)})
+        job, document = self._numbered(job)
         columns = {
             "id": job.id,
             "tenant": job.tenant,
@@ -138,9 +156,15 @@ class Writes:
             "created_at": to_micros(job.created_at),
             **_variable_columns(job, document),
         }
-        seq = self._execute(_ADD_JOB, columns).lastrowid
+        added = self._execute(_ADD_JOB, columns)
+        if not added.rowcount and (known := self._find_request(job)) is not None:
+            self._execute(_DROP_PROGRAM, {"sha256": program.sha256})
+            return known
+        seq = added.lastrowid or 0
         self._add_tags(seq, job)
         self.ledger.move(None, job)
+        self._add_event(EventType.CREATED, job, document, job.created_at)
+        self._recent.put(seq, job)
         self.audit.append(entry)
         return job
 
@@ -161,13 +185,14 @@ class Writes:
             return current
         _check_follows(current, what)
         new = settled(what.job, charge_expected=what.record_due or current.status.is_final)
-        job, document = self._add_event(what.type, new, new.updated_at, what.message)
+        job, document = self._numbered(new)
         self._execute(_CHANGE_JOB, {"job_seq": seq, **_variable_columns(job, document)})
+        self._add_event(what.type, job, document, job.updated_at, what.message)
         self.ledger.move(current, job)
         if job.tags != current.tags:
             self._execute(_DROP_TAGS, {"job_seq": seq})
             self._add_tags(seq, job)
-        if job.result != current.result or what.result is not None:
+        if current.result is not None and (job.result != current.result or what.result is not None):
             self._execute(_DROP_RESULT, {"job_seq": seq})
             self._execute(_DROP_RESULT_FILE, {"job_seq": seq})
         if what.result is not None:
@@ -176,6 +201,7 @@ class Writes:
             self.records.note_due(seq)
         if what.twins_until is not None:
             self._execute(_ADD_TWINS_DUE, {"job_seq": seq, "until": to_micros(what.twins_until)})
+        self._recent.put(seq, job)
         return job
 
     def twins_settled(self, job_id: str) -> None:
@@ -198,7 +224,9 @@ class Writes:
         self._execute(_DROP_EVENTS, {"id": job_id})
         if not current.status.is_final:
             self.ledger.move(current, None)
-        self._add_event(EventType.DELETED, current, entry.at)
+        deleted, document = self._numbered(current)
+        self._add_event(EventType.DELETED, deleted, document, entry.at)
+        self._recent.drop(job_id)
         self.audit.append(entry)
         return current.program.sha256, current.result.sha256 if current.result else ""
 
@@ -229,18 +257,28 @@ class Writes:
             self._execute(_MOVE_MARK, {"mark_name": "compacted", "up_to": span["up_to"]})
         return len(gone)
 
+    def _find_request(self, job: Job) -> Job | None:
+        """Return the job that was made by the same request as a new one."""
+        row = self._execute(_FIND_REQUEST, {"tenant": job.tenant, "request_id": job.request_id}).fetchone()
+        return decode_job(row[0]) if row else None
+
     def _find(self, job_id: str) -> tuple[int, Job]:
+        if (recent := self._recent.get(job_id)) is not None:
+            return recent
         row = self._execute(_FIND_JOB, {"id": job_id}).fetchone()
         if row is None:
             raise NotFound.job(job_id)
         return row[0], decode_job(row[1])
 
-    def _add_event(self, type_: EventType, job: Job, at: datetime, message: str = "") -> tuple[Job, str]:
-        """Give the job its next revision and record the event. Returns the job with it, and its document."""
+    def _numbered(self, job: Job) -> tuple[Job, str]:
+        """Give a job its next revision. Returns it with that, and its document."""
         # A revision that is undone is not given out again: nobody saw it, and a gap harms nobody.
         self._revision += 1
         job = replace(job, revision=self._revision)
-        document = encode_job(job)
+        return job, encode_job(job)
+
+    def _add_event(self, type_: EventType, job: Job, document: str, at: datetime, message: str = "") -> None:
+        """Record the event that led to the revision of a job."""
         columns = {
             "revision": job.revision,
             "job_id": job.id,
@@ -252,9 +290,8 @@ class Writes:
         }
         self._execute(_ADD_EVENT, columns)
         self.events.append(JobEvent(revision=job.revision, type=type_, at=at, job=job, message=message))
-        return job, document
 
-    def _add_tags(self, seq: int | None, job: Job) -> None:
+    def _add_tags(self, seq: int, job: Job) -> None:
         for tag in set(job.tags):
             self._execute(_ADD_TAG, {"tag": tag, "tenant": job.tenant, "job_seq": seq})
 
