@@ -1,0 +1,123 @@
+"""What is read once need not be read again; what is asked twice is done once."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from gateway.domain.access import Caller
+from gateway.domain.backend import Backend
+from gateway.domain.errors import AlreadyExists, InvalidArgument
+from gateway.domain.job import PendingKind, RunOptions
+from gateway.domain.payload import Payload
+from gateway.domain.program import PreparedProgram
+from gateway.engine.pacing import Pacing
+from gateway.engine.recent_programs import RecentPrograms
+from tests.support.polled_provider import PolledProvider
+from tests.unit.engine.conftest import ALICE, MALLORY, Engine, UnreadProgram, running_engine
+
+PACED = Pacing(submits_per_minute=2)
+
+
+class CountedReader(UnreadProgram):
+    """Counts what it reads."""
+
+    def __init__(self) -> None:
+        self.read: list[bytes] = []
+
+    async def prepare(self, program: Payload, backend: Backend, options: RunOptions) -> PreparedProgram:
+        assert isinstance(program, bytes)
+        if program == b"nonsense":
+            raise InvalidArgument.field("program", "makes no sense")
+        self.read.append(program)
+        return await super().prepare(program, backend, options)
+
+
+@pytest.fixture
+async def paced(tmp_path: Path) -> AsyncIterator[Engine]:
+    """An engine whose provider takes two jobs a minute."""
+    async with running_engine(tmp_path / "store.db", PolledProvider(), PACED) as engine:
+        yield engine
+
+
+@pytest.fixture
+def reader(paced: Engine, monkeypatch: pytest.MonkeyPatch) -> CountedReader:
+    reader = CountedReader()
+    monkeypatch.setattr(paced.submissions, "_reader", reader)
+    return reader
+
+
+async def test_a_program_is_read_once_for_each_tenant(paced: Engine, reader: CountedReader) -> None:
+    for caller in (ALICE, ALICE, MALLORY, MALLORY):
+        await paced.submit(caller)
+    assert reader.read == [b"a program", b"a program"]
+
+
+async def test_a_program_is_read_again_for_other_options_and_a_changed_backend(
+    paced: Engine, reader: CountedReader, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await paced.submit()
+    await paced.submit(options=RunOptions(transpile=1))
+    changed = replace(await paced.provider.backend("machine"), version="next")
+
+    async def backend(name: str) -> Backend:
+        return changed
+
+    monkeypatch.setattr(paced.provider, "backend", backend)
+    await paced.submit()
+    assert len(reader.read) == 3
+
+
+async def test_a_repeated_request_of_a_known_program_takes_no_place_of_another_job(paced: Engine) -> None:
+    first = await paced.submit(request_id="r")
+    again = await asyncio.gather(*(paced.submit(request_id="r") for _ in range(5)))
+    assert {job.id for job in again} == {first.id}
+    with pytest.raises(AlreadyExists):
+        await paced.submit(request_id="r", digest="other")
+    second = await paced.submit(request_id="s")
+    assert [submission.marker for submission in paced.provider.submitted] == [first.id, second.id]
+    third = await paced.submit(request_id="t")
+    assert third.pending_reason is not None
+    assert third.pending_reason.kind is PendingKind.PACED
+
+
+async def test_a_repeated_request_gets_its_job_even_if_it_would_be_refused_now(
+    paced: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = await paced.submit(request_id="r")
+
+    async def gone(name: str) -> Backend:
+        raise InvalidArgument.field("backend", "is gone")
+
+    monkeypatch.setattr(paced.provider, "backend", gone)
+    assert (await paced.submit(request_id="r")).id == first.id
+    with pytest.raises(InvalidArgument):
+        await paced.submit(request_id="s")
+
+
+async def test_a_program_that_is_refused_is_read_again(paced: Engine, reader: CountedReader) -> None:
+    for _ in range(2):
+        with pytest.raises(InvalidArgument):
+            await paced.submit(program=b"nonsense")
+    assert reader.read == []
+
+
+async def test_old_and_large_programs_are_forgotten(paced: Engine) -> None:
+    backend = await paced.provider.backend("machine")
+    recent, reader = RecentPrograms(), UnreadProgram()
+
+    async def put(caller: Caller, source: bytes) -> None:
+        recent.put(caller, source, backend, None, await reader.prepare(source, backend, RunOptions()))
+
+    await put(ALICE, b"large" * 20_000)
+    assert recent.get(ALICE, b"large" * 20_000, backend, None) is None
+    sources = [str(number).encode() * 5_000 for number in range(10_000, 12_000)]
+    for source in sources:
+        await put(ALICE, source)
+    known = [recent.get(ALICE, source, backend, None) is not None for source in sources]
+    assert known == sorted(known)
+    assert 0 < sum(known) * 50_000 <= 8 * 1024 * 1024
