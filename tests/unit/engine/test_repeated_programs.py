@@ -9,14 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from gateway.domain.access import Caller
 from gateway.domain.backend import Backend
 from gateway.domain.errors import AlreadyExists, InvalidArgument
 from gateway.domain.job import PendingKind, RunOptions
 from gateway.domain.payload import Payload
 from gateway.domain.program import PreparedProgram
 from gateway.engine.pacing import Pacing
-from gateway.engine.recent_programs import RecentPrograms
+from gateway.engine.recent_programs import KnownProgram, ProgramKey, RecentPrograms
 from tests.support.polled_provider import PolledProvider
 from tests.unit.engine.conftest import ALICE, MALLORY, Engine, UnreadProgram, running_engine
 
@@ -110,14 +109,13 @@ async def test_old_and_large_programs_are_forgotten(paced: Engine) -> None:
     backend = await paced.provider.backend("machine")
     recent, reader = RecentPrograms(), UnreadProgram()
 
-    async def put(caller: Caller, source: bytes) -> None:
-        recent.put(caller, source, backend, None, await reader.prepare(source, backend, RunOptions()))
+    async def put(source: bytes) -> ProgramKey:
+        key = ProgramKey("physics", "", "machine", None, source)
+        recent.put(key, KnownProgram(backend, await reader.prepare(source, backend, RunOptions())))
+        return key
 
-    await put(ALICE, b"large" * 20_000)
-    assert recent.get(ALICE, b"large" * 20_000, backend, None) is None
-    sources = [str(number).encode() * 5_000 for number in range(10_000, 12_000)]
-    for source in sources:
-        await put(ALICE, source)
-    known = [recent.get(ALICE, source, backend, None) is not None for source in sources]
+    assert recent.get(await put(b"large" * 20_000)) is None
+    keys = [await put(str(number).encode() * 5_000) for number in range(10_000, 12_000)]
+    known = [recent.get(key) is not None for key in keys]
     assert known == sorted(known)
     assert 0 < sum(known) * 50_000 <= 8 * 1024 * 1024
