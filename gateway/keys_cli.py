@@ -32,9 +32,7 @@ OperatorKey = Annotated[
     typer.Option(
         "--api-key",
         envvar="QGATEWAY_API_KEY",
-        help="Key of an operator. Better in the variable than here.",
-        prompt=True,
-        hide_input=True,
+        help="Key of an operator. Better in the variable than here. Not needed with an operator's certificate.",
         show_envvar=True,
     ),
 ]
@@ -44,6 +42,11 @@ TlsRoot = Annotated[
         envvar="QGATEWAY_TLS_ROOT", help="PEM file with the authority of the server's certificate: speak TLS."
     ),
 ]
+TlsCert = Annotated[
+    Path | None,
+    typer.Option(envvar="QGATEWAY_TLS_CERT", help="PEM file with a client certificate. Needs --tls-key."),
+]
+TlsKey = Annotated[Path | None, typer.Option(envvar="QGATEWAY_TLS_KEY", help="PEM file with its private key.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Tenant = Annotated[str, typer.Option(help="Whose jobs the bearer sees.")]
 Days = Annotated[float | None, typer.Option(min=0, help="Days until the key ends. Default: never.")]
@@ -64,13 +67,15 @@ def init(config_file: ConfigFile = None, name: str = "operator", tenant: Tenant 
 
 @app.command("create")
 def create(  # noqa: PLR0917 - options of a command have no positions
-    api_key: OperatorKey,
     name: Annotated[str, typer.Option(help="What the key is for.")] = "",
     tenant: Tenant = "default",
     role: Annotated[str, typer.Option(help="viewer, submitter or operator.")] = "submitter",
     days: Days = None,
     target: Target = _LOCAL,
+    api_key: OperatorKey = "",
     tls_root: TlsRoot = None,
+    tls_cert: TlsCert = None,
+    tls_key: TlsKey = None,
     as_json: AsJson = False,
 ) -> None:
     """Make a key. It is printed once; the gateway keeps its hash only."""
@@ -83,7 +88,7 @@ def create(  # noqa: PLR0917 - options of a command have no positions
     wanted = admin_service_pb2.ApiKey(display_name=name, tenant=tenant, roles=[number])
     if days is not None:
         wanted.expire_time.FromDatetime(datetime.now(UTC) + timedelta(days=days))
-    with _admin(target, api_key, tls_root) as (stub, call):
+    with _admin(target, api_key, tls_root, tls_cert, tls_key) as (stub, call):
         made = stub.CreateApiKey(admin_service_pb2.CreateApiKeyRequest(api_key=wanted), **call)
     if as_json:
         typer.echo(orjson.dumps({**_as_dict(made.api_key), "secret": made.secret}))
@@ -93,11 +98,13 @@ def create(  # noqa: PLR0917 - options of a command have no positions
 
 
 @app.command("list")
-def list_keys(
-    api_key: OperatorKey,
+def list_keys(  # noqa: PLR0917 - as above
     tenant: Annotated[str, typer.Option(help="Only keys of this tenant.")] = "",
     target: Target = _LOCAL,
+    api_key: OperatorKey = "",
     tls_root: TlsRoot = None,
+    tls_cert: TlsCert = None,
+    tls_key: TlsKey = None,
     as_json: AsJson = False,
 ) -> None:
     """List the keys, without their secrets."""
@@ -106,7 +113,7 @@ def list_keys(
     from rich.table import Table
 
     keys: list[admin_service_pb2.ApiKey] = []
-    with _admin(target, api_key, tls_root) as (stub, call):
+    with _admin(target, api_key, tls_root, tls_cert, tls_key) as (stub, call):
         request = admin_service_pb2.ListApiKeysRequest(tenant=tenant, page_size=500)
         while True:
             page = stub.ListApiKeys(request, **call)
@@ -125,18 +132,20 @@ def list_keys(
 
 
 @app.command("revoke")
-def revoke(
+def revoke(  # noqa: PLR0917 - as above
     key: Annotated[str, typer.Argument(help="The key's name, apiKeys/ID, or its ID.")],
-    api_key: OperatorKey,
     target: Target = _LOCAL,
+    api_key: OperatorKey = "",
     tls_root: TlsRoot = None,
+    tls_cert: TlsCert = None,
+    tls_key: TlsKey = None,
     as_json: AsJson = False,
 ) -> None:
     """End a key at once, with the streams that it opened."""
     from qgateway.v1 import admin_service_pb2
 
     name = f"apiKeys/{key.removeprefix('apiKeys/')}"
-    with _admin(target, api_key, tls_root) as (stub, call):
+    with _admin(target, api_key, tls_root, tls_cert, tls_key) as (stub, call):
         revoked = stub.RevokeApiKey(admin_service_pb2.RevokeApiKeyRequest(name=name), **call).api_key
     typer.echo(orjson.dumps(_as_dict(revoked)) if as_json else f"{revoked.name} is revoked.")
 
@@ -167,20 +176,23 @@ async def _first_key(path: Path, name: str, tenant: str) -> str:
 
 @contextmanager
 def _admin(
-    target: str, api_key: str, tls_root: Path | None
+    target: str, api_key: str, tls_root: Path | None, tls_cert: Path | None, tls_key: Path | None
 ) -> Iterator[tuple[admin_service_pb2_grpc.AdminServiceStub, dict[str, Any]]]:
     """Yield the stub, and what every call of it is given. An error of a call ends the command with its message."""
     import grpc
     from qgateway.v1 import admin_service_pb2_grpc
 
-    if tls_root is None:
+    if not api_key and tls_cert is None:
+        api_key = typer.prompt("Api key", hide_input=True)
+    if tls_root is None and tls_cert is None:
         channel = grpc.insecure_channel(target)
     else:
-        channel = grpc.secure_channel(target, grpc.ssl_channel_credentials(tls_root.read_bytes()))
+        pem = (path.read_bytes() if path else None for path in (tls_root, tls_key, tls_cert))
+        channel = grpc.secure_channel(target, grpc.ssl_channel_credentials(*pem))
     with channel:
         try:
-            call = {"metadata": (("authorization", f"Bearer {api_key}"),), "timeout": _TIMEOUT}
-            yield admin_service_pb2_grpc.AdminServiceStub(channel), call
+            metadata = (("authorization", f"Bearer {api_key}"),) if api_key else ()
+            yield admin_service_pb2_grpc.AdminServiceStub(channel), {"metadata": metadata, "timeout": _TIMEOUT}
         except grpc.RpcError as error:
             typer.echo(f"{error.code().name}: {error.details()}", err=True)
             raise typer.Exit(1) from None

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import ssl
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -145,6 +148,28 @@ def test_the_audit_trail_names_the_caller_of_a_certificate(
     assert {(record.caller, record.tenant) for record in records if record.action == "job.submit"} == {
         ("bots", "chemistry")
     }
+
+
+def test_an_operator_with_a_certificate_needs_no_key_for_the_commands(
+    new_gateway: Callable[..., GatewayProcess], authority: Authority
+) -> None:
+    callers = [{"dns": "ops.lab.example", "role": "operator"}]
+    gateway = new_gateway({**mutual(authority), "ACCESS__CERTIFICATES": json.dumps(callers)}).start()
+    certificate, key = authority.issue("ops", dns=("ops.lab.example",))
+    line = [sys.executable, "-m", "gateway", "keys", "create", "--name", "ci", "--tenant", "physics", "--json"]
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("GATEWAY_", "QGATEWAY_"))}
+    environment |= {
+        "QGATEWAY_TARGET": gateway.target,
+        "QGATEWAY_TLS_ROOT": str(authority.certificate),
+        "QGATEWAY_TLS_CERT": str(certificate),
+        "QGATEWAY_TLS_KEY": str(key),
+    }
+    done = subprocess.run(line, env=environment, capture_output=True, text=True, check=False, timeout=60)
+    assert done.returncode == 0, done.stderr
+    made = json.loads(done.stdout)
+    with jobs_of(gateway.target, authority.channel_credentials((certificate, key))) as jobs:
+        metadata = (("authorization", f"Bearer {made['secret']}"),)
+        jobs.ListJobs(job_service_pb2.ListJobsRequest(), metadata=metadata, timeout=20)
 
 
 def test_clients_with_certificates_can_have_an_address_of_their_own(
