@@ -32,8 +32,8 @@ def new_gateway(tmp_path: Path) -> Iterator[Callable[..., GatewayProcess]]:
     """Makes a gateway of the test's own, not yet started; it is killed at the end if it still runs."""
     made: list[GatewayProcess] = []
 
-    def make(settings: Mapping[str, str] | None = None) -> GatewayProcess:
-        made.append(GatewayProcess(tmp_path, settings))
+    def make(settings: Mapping[str, str] | None = None, folder: Path = tmp_path) -> GatewayProcess:
+        made.append(GatewayProcess(folder, settings))
         return made[-1]
 
     yield make

@@ -24,9 +24,14 @@ def seed() -> int:
 
 @pytest.fixture
 def new_lab_gateway(emulator: EmulatorProcess, tmp_path: Path, new_gateway: NewGateway) -> NewGateway:
-    """Makes gateways, not yet started, whose account `alpha` is at the emulator; its settings can be changed by name."""
+    """Makes gateways, not yet started, whose account `alpha` is at the emulator; its settings can be changed by name.
 
-    def make(**changes: Any) -> GatewayProcess:
-        return new_gateway(lab_settings(emulator, tmp_path, **changes))
+    Gateways that run at the same time need names of their own.
+    """
+
+    def make(name: str = "lab", **changes: Any) -> GatewayProcess:
+        folder = tmp_path / name
+        folder.mkdir(exist_ok=True)
+        return new_gateway(lab_settings(emulator, folder, **changes), folder)
 
     return make

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -15,6 +16,9 @@ from tests.support.wire import Wire, connected, submission
 
 FAST = {"shortest_poll": 0.05, "longest_poll": 0.5, "submits_per_minute": 60_000, "settle_seconds": 1}
 """Settings of an account that waits for nothing longer than a test has time for."""
+
+FULL = bool(os.environ.get("GATEWAY_FAULTS_FULL"))
+"""Whether to try all that there is (`make torture-upstream`), and not each kind of thing once."""
 
 CIRCUIT = """OPENQASM 3.0;
 include "stdgates.inc";
@@ -59,7 +63,9 @@ def upstream_of(control: EmulatorControl, job: job_pb2.Job) -> list[dict[str, An
     return [each for each in control.jobs() if f"qgw-{job.name.removeprefix('jobs/')}" in each["tags"]]
 
 
-def check_all_done(wire: Wire, control: EmulatorControl, jobs: Iterable[job_pb2.Job], where: str) -> None:
+def check_all_done(
+    wire: Wire, control: EmulatorControl, jobs: Iterable[job_pb2.Job], where: str, instance: str = ""
+) -> None:
     """Fail unless each job gets DONE with the right result and has one upstream job, and nobody else has any.
 
     Args:
@@ -67,10 +73,11 @@ def check_all_done(wire: Wire, control: EmulatorControl, jobs: Iterable[job_pb2.
         control: The service.
         jobs: All that were ever submitted.
         where: Seed and step, for the message.
+        instance: CRN of the only instance to look at; empty: all.
     """
     done = [finish(wire, job.name, where) for job in jobs]
     assert {_STATUS(job.status) for job in done} == {"JOB_STATUS_DONE"}, f"{where}: {[job.failure for job in done]}"
-    upstream = {job["id"]: job for job in control.jobs()}
+    upstream = {job["id"]: job for job in control.jobs() if instance in {"", job["instance"]}}
     assert sorted(upstream) == sorted(job.provider_job_id for job in done), f"{where}: not one upstream job per job"
     for job in done:
         assert job.submission.state == job_pb2.Submission.STATE_ACCEPTED, f"{where}: {job}"

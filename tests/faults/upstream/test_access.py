@@ -19,7 +19,7 @@ TOKEN = "POST /identity/token"
 def test_an_outage_of_the_identity_service_within_a_tokens_life_is_not_felt(
     new_lab_gateway: Callable[..., GatewayProcess], control: EmulatorControl
 ) -> None:
-    control.settings(token_lifetime_seconds=12)
+    control.settings(token_lifetime_seconds=8)
     with connected(new_lab_gateway().start()) as wire:
         jobs = [submit(wire)]
         control.fault(TOKEN, "respond", status=503, times=None)
@@ -101,6 +101,8 @@ def test_a_provider_that_wants_fewer_calls_is_left_alone_for_as_long_as_it_says(
         assert waiting.submission.state == job_pb2.Submission.STATE_PENDING
         seconds = (reason.retry_time.ToDatetime() - reason.since_time.ToDatetime()).total_seconds()
         assert wanted - 1 < seconds < wanted + 1
+        if retry_after is None:  # that it is left alone for as long as it said is seen with the other one
+            return
         wait_for_kind(wire, [job.name for job in queued], "PACED", "429 at the listing")
         told = len(control.calls("GET /jobs"))
         wait_for_kind(

@@ -16,7 +16,7 @@ from tests.support.gateway_process import GatewayProcess
 from tests.support.waiting import until
 
 PAGE = 200
-ROUNDS = 6
+ROUNDS = 4
 
 
 class AioWire:
@@ -59,7 +59,7 @@ async def test_pending_jobs_cost_a_page_and_two_calls_per_round_whoever_watches(
 ) -> None:
     control.settings(manual=True, queue_positions=True)
     # A look at the backends belongs to submissions and not to rounds; none falls into the count.
-    gateway = new_lab_gateway(shortest_poll=0.3, longest_poll=2).start()
+    gateway = new_lab_gateway(shortest_poll=0.3, longest_poll=1).start()
     async with aio_connected(gateway) as wire:
         jobs = [job.name for job in await asyncio.gather(*(wire.submit() for _ in range(200)))]
         assert len(control.jobs()) == 200
@@ -85,7 +85,7 @@ async def test_more_jobs_than_a_page_cost_a_call_for_each_page(
     new_lab_gateway: Callable[..., GatewayProcess], control: EmulatorControl
 ) -> None:
     control.settings(manual=True)
-    gateway = new_lab_gateway(shortest_poll=0.3, longest_poll=2).start()
+    gateway = new_lab_gateway(shortest_poll=0.3, longest_poll=1).start()
     async with aio_connected(gateway) as wire:
         await asyncio.gather(*(wire.submit() for _ in range(PAGE + 1)))
         control.clear_calls()

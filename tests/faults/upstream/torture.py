@@ -49,6 +49,8 @@ READ_FAULTS: tuple[dict[str, Any], ...] = (
 )
 _REPEAT = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED, grpc.StatusCode.UNAUTHENTICATED)
 _PAUSE = 1.0
+_PATIENCE = 300.0
+"""Seconds after which a job, or a call that is made again and again, is given up."""
 
 
 @dataclass(frozen=True)
@@ -161,7 +163,7 @@ class Torture:
 
     async def _call(self, method: str, request: Any) -> Any:
         """Make a call as clients do: again and again while the gateway is away."""
-        deadline = time.monotonic() + 240
+        deadline = time.monotonic() + _PATIENCE
         while True:
             await self._running.wait()
             call = getattr(job_service_pb2_grpc.JobServiceStub(self._channel), method)
@@ -182,7 +184,7 @@ class Torture:
 
     async def _settled(self, name: str) -> job_pb2.Job:
         """Return a job when it is final, or after a long time."""
-        deadline = time.monotonic() + 120
+        deadline = time.monotonic() + _PATIENCE
         while True:
             job: job_pb2.Job = (await self._call("GetJob", job_service_pb2.GetJobRequest(name=name))).job
             final = job.status in (job_pb2.JOB_STATUS_DONE, job_pb2.JOB_STATUS_ERROR, job_pb2.JOB_STATUS_CANCELLED)
@@ -234,7 +236,9 @@ def main() -> int:
         finally:
             gateway.kill()
     for field in outcome.__dataclass_fields__:
-        sys.stdout.write(f"{field:>14}  {getattr(outcome, field)}\n")
+        value = getattr(outcome, field)
+        told = f"{len(value)}: {value[:10]}" if isinstance(value, tuple) else value
+        sys.stdout.write(f"{field:>14}  {told}\n")
     sys.stdout.write("each job ran once\n" if outcome.is_right else "NOT RIGHT\n")
     return 0 if outcome.is_right else 1
 

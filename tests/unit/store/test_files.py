@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import os
 from collections.abc import AsyncIterator
@@ -126,7 +127,9 @@ async def test_a_file_that_somebody_holds_is_not_garbage(store: Store, path: Pat
     kept = await store.payloads.keep(os.urandom(LARGE))
     assert await store.collect_garbage() == 0
     del kept
-    assert await store.collect_garbage() == 1
+    async with asyncio.timeout(10):  # the thread that wrote it may hold it for a moment longer
+        while await store.collect_garbage() == 0:
+            await asyncio.sleep(0.01)
     assert kept_files(path) == set()
 
 
