@@ -62,6 +62,7 @@ def ibm_provider(
         settle_seconds=account.settle_seconds,
         shortest_outage=account.shortest_poll,
         longest_outage=account.longest_poll,
+        max_result_bytes=account.max_result_bytes,
         use_environment=account.use_environment,
     )
     return IbmProvider(settings, tokens, WorkerIbmPayloads(pool), spool, health)

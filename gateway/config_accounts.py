@@ -124,6 +124,8 @@ class IbmAccountSettings(Section):
     """Seconds of silence after which a reply is given up."""
     submit_timeout: Annotated[float, Field(gt=0, le=600)] = 120.0
     """Seconds of silence after which the reply to a new job is given up."""
+    max_result_bytes: Annotated[int, Field(ge=1024, lt=2**31)] = 1024**3
+    """Largest result of a job, in bytes, as the provider sends it and as it is stored. A job with a larger one ends in ERROR."""
     metered: bool = True
     """Whether the seconds of runs count in the tenants' budgets of QPU time."""
     reserved_seconds_per_job: Annotated[float, Field(ge=0)] = 2.0

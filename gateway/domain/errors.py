@@ -96,6 +96,8 @@ class Reason(StrEnum):
     """The job ended without a result."""
     RESULT_TOO_LARGE = "RESULT_TOO_LARGE"
     """The result does not fit into one message."""
+    RESULT_LIMIT_EXCEEDED = "RESULT_LIMIT_EXCEEDED"
+    """The result is larger than the job's account takes in."""
     ETAG_MISMATCH = "ETAG_MISMATCH"
     """The job changed since the etag was read."""
     OFFSET_BEYOND_END = "OFFSET_BEYOND_END"

@@ -261,7 +261,13 @@ class Provider(Protocol):
         """Yield changes as they happen, for as long as the provider lives. Only with PUSH. One consumer."""
 
     async def fetch_result(self, provider_job_id: str) -> Payload:
-        """Return the result of a DONE job as a serialised `qgateway.v1.JobResult`; a large one best as a file."""
+        """Return the result of a DONE job as a serialised `qgateway.v1.JobResult`; a large one best as a file.
+
+        Raises:
+            NotFound: There is no such job, or no result of it any more. It makes the job ERROR.
+            OutOfRange: The result is larger than the account takes in. It makes the job ERROR.
+            GatewayError: It cannot be had now.
+        """
 
     async def forget(self, provider_job_id: str) -> None:
         """Release what the provider keeps of a final job whose result is stored. Unknown ids are ignored."""

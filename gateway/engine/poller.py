@@ -11,7 +11,7 @@ from typing import TypeVar
 
 import structlog
 
-from gateway.domain.errors import GatewayError, NotFound, Reason, Unavailable, WorkerFailure
+from gateway.domain.errors import GatewayError, NotFound, OutOfRange, Reason, Unavailable, WorkerFailure
 from gateway.domain.failpoints import async_failpoint
 from gateway.domain.job import Change, Job, JobFailure, JobStatus, PendingKind, utc_now
 from gateway.domain.provider import NoNews, Provider, ProviderUpdate
@@ -225,6 +225,8 @@ class Poller:
         except NotFound as error:
             failure = JobFailure(Reason.RESULT_ABSENT, error.message)
             await self._change(job.id, partial(transitions.failed, failure=failure))
+        except OutOfRange as error:
+            await self._change(job.id, partial(transitions.failed, failure=JobFailure(error.reason, error.message)))
         except GatewayError as error:
             later = self._try_later(update.provider_job_id, error)
             later.worker_failures += isinstance(error, WorkerFailure)

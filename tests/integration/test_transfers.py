@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import os
 import random
@@ -12,7 +13,8 @@ from pathlib import Path
 import grpc
 import psutil
 import pytest
-from qgateway import GatewayProvider, _transfer
+from qgateway import GatewayProvider, _aio_transfer, _transfer
+from qgateway._aio_connection import AioConnection
 from qgateway._connection import ApiKey, Connection, ConnectionSettings
 from qgateway.aio import GatewayProvider as AioGatewayProvider
 from qgateway.exceptions import IBMJobApiError
@@ -122,6 +124,54 @@ async def test_a_download_goes_on_where_it_was_cut_however_often(new_gateway: Ne
     assert not places
     assert seen == sorted(seen)
     assert (tmp_path / "download").read_bytes() == result
+
+
+@pytest.mark.parametrize("client", ["sync", "asyncio"])
+async def test_a_download_that_falls_silent_goes_on_over_a_new_connection(
+    client: str, new_gateway: NewGateway, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in (_transfer, _aio_transfer):
+        monkeypatch.setattr(module, "LONGEST_SILENCE", 0.5)
+    result = large_result(1, 24 * MIB)
+    name = await stored(tmp_path, result)
+    gateway = new_gateway().start()
+    with TcpProxy(gateway.target) as proxy, (tmp_path / "download").open("wb") as file:
+
+        def stall_at_the_beginning(done: int, total: int) -> None:
+            if done <= MIB:
+                proxy.stall(new=False)
+
+        if client == "sync":
+            with connection_to(gateway, proxy.target) as connection:
+                _transfer.download_result_to(connection, name, file, progress=stall_at_the_beginning)
+        else:
+            async with AioConnection(connection_to(gateway, proxy.target).settings) as aio_connection:
+                await _aio_transfer.download_result_to(aio_connection, name, file, progress=stall_at_the_beginning)
+        assert proxy.accepted >= 2
+    assert (tmp_path / "download").read_bytes() == result
+
+
+async def test_a_file_that_is_slow_to_write_does_not_stop_the_event_loop(
+    new_gateway: NewGateway, tmp_path: Path
+) -> None:
+    result = large_result(1, 2 * MIB)
+    name = await stored(tmp_path, result)
+    gateway = new_gateway().start()
+    os.mkfifo(tmp_path / "pipe")
+    # A pipe that nobody reads takes 64 KiB, and then whoever writes waits.
+    end = os.open(tmp_path / "pipe", os.O_RDONLY | os.O_NONBLOCK)
+    with (tmp_path / "pipe").open("wb") as pipe, os.fdopen(end, "rb") as reader:
+        os.set_blocking(end, True)
+        async with AioConnection(connection_to(gateway).settings) as connection:
+            downloading = asyncio.create_task(_aio_transfer.download_result_to(connection, name, pipe))
+            begin = await asyncio.to_thread(reader.read, 1)
+            for _ in range(100):
+                await asyncio.sleep(0)
+            assert not downloading.done()
+            reading = asyncio.create_task(asyncio.to_thread(reader.read))
+            await downloading
+        await asyncio.to_thread(pipe.close)
+        assert begin + await reading == result
 
 
 async def test_a_large_download_costs_the_server_little_memory(new_gateway: NewGateway, tmp_path: Path) -> None:

@@ -120,8 +120,12 @@ class IbmClient:
         Args:
             job_id: Which job.
             keep: Is given them on the thread that has read them, before anybody else, even if the caller is gone.
+
+        Raises:
+            OutOfRange: They are larger than the account takes in.
         """
-        call, repeat = Call("GET", f"/jobs/{_part(job_id)}/results"), not self._breaker.is_open
+        call = Call("GET", f"/jobs/{_part(job_id)}/results", is_of_result=True)
+        repeat = not self._breaker.is_open
 
         def read(token: Secret) -> Reply:
             reply = self._transport.call(call, token, repeat=repeat)

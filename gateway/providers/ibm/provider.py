@@ -23,7 +23,7 @@ from gateway.domain.errors import (
 )
 from gateway.domain.failpoints import failpoint
 from gateway.domain.job import JobFailure, JobStatus, ProgramKind, RunOptions, SchedulingMode, utc_now
-from gateway.domain.payload import Payload
+from gateway.domain.payload import Payload, payload_size
 from gateway.domain.provider import (
     AccountHealth,
     AccountUsage,
@@ -266,6 +266,7 @@ class IbmProvider:
         Raises:
             NotFound: The provider has no such job, or no result of it any more.
             FailedPrecondition: The job is not DONE.
+            OutOfRange: The result is larger than the account takes in.
             Unavailable: The result cannot be read now.
         """
         job = self._ended.get(provider_job_id) or await self._client.job(provider_job_id)
@@ -291,6 +292,8 @@ class IbmProvider:
                 metadata={"account": self.account},
                 retry_after=_RETRY_SECONDS,
             )
+        if payload_size(decoded) > self._settings.max_result_bytes:
+            raise self._settings.result_too_large()
         return decoded
 
     async def fetch_program(self, provider_job_id: str) -> bytes:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
+from gateway.domain.errors import OutOfRange, Reason
+
 _REGION_FIELD = 5
 _CRN_FIELDS = 10
 _HOME_REGION = "us-east"
@@ -82,6 +84,8 @@ class IbmSettings:
     """Most of them."""
     probe_seconds: float = 30.0
     """Seconds between two looks at whether an account that is not well is well again."""
+    max_result_bytes: int = 1024**3
+    """Largest result of a job, as it is sent and as it is stored."""
     use_environment: bool = True
     """Whether proxies and certificates named by the environment are used."""
 
@@ -94,6 +98,15 @@ class IbmSettings:
             )
         if self.program is CircuitProgram.SAMPLER and self.circuit_format is not CircuitFormat.QPY_17:
             raise ValueError(f"Account {self.account!r}: the program sampler takes circuits as qpy17 only.")
+
+    def result_too_large(self) -> OutOfRange:
+        """Return the error for a result that is larger than the limit."""
+        return OutOfRange(
+            f"The result is larger than the {self.max_result_bytes} bytes that account {self.account!r} takes in. Use fewer shots, "
+            "cut the job into several, or have the operator raise max_result_bytes.",
+            reason=Reason.RESULT_LIMIT_EXCEEDED,
+            metadata={"account": self.account, "limit_bytes": str(self.max_result_bytes)},
+        )
 
     @property
     def url(self) -> str:

@@ -44,6 +44,8 @@ class Call:
     """JSON."""
     repeatable: bool = False
     """Whether it does no harm to do it twice, although its method does not say so."""
+    is_of_result: bool = False
+    """Whether the reply is a result, of which the account sets the largest."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,9 +175,9 @@ class Transport:
             allow_redirects=False,
             stream=True,
         ) as response:
-            return response.status_code, response.headers, self._body(response)
+            return response.status_code, response.headers, self._body(response, call)
 
-    def _body(self, response: requests.Response) -> bytes:
+    def _body(self, response: requests.Response, call: Call) -> bytes:
         """Read a body, however slowly it trickles, within the time and the size that it may have."""
         deadline = time.monotonic() + self._settings.total_timeout
         chunks, size = [], 0
@@ -184,6 +186,8 @@ class Transport:
             size += len(chunk)
             if time.monotonic() > deadline:
                 raise requests.ReadTimeout("the reply took too long")
+            if call.is_of_result and size > self._settings.max_result_bytes:
+                raise self._settings.result_too_large()
             if size > _MAX_BODY:
                 raise requests.RequestException("the reply is too large")
         return b"".join(chunks)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.domain.errors import NotFound, Reason, ResourceExhausted, Unavailable, WorkerFailure
+from gateway.domain.errors import NotFound, OutOfRange, Reason, ResourceExhausted, Unavailable, WorkerFailure
 from gateway.domain.job import Job, JobFailure, JobStatus, PendingKind
 from gateway.engine.pacing import Pacing
 from gateway.engine.queue_places import QueuePlaces
@@ -138,6 +138,17 @@ async def test_a_result_that_is_gone_fails_the_job(engine: Engine, provider: Pol
     provider.tell(job.provider_job_id, JobStatus.DONE)
     failed = await engine.status(job, JobStatus.ERROR)
     assert failed.failure == JobFailure(Reason.RESULT_ABSENT, "It was read before.")
+
+
+async def test_a_result_larger_than_the_account_takes_in_fails_the_job(
+    engine: Engine, provider: PolledProvider
+) -> None:
+    job = await engine.submit()
+    provider.fetch_errors = [OutOfRange("It is large.", reason=Reason.RESULT_LIMIT_EXCEEDED)]
+    provider.tell(job.provider_job_id, JobStatus.DONE)
+    failed = await engine.status(job, JobStatus.ERROR)
+    assert failed.failure == JobFailure(Reason.RESULT_LIMIT_EXCEEDED, "It is large.")
+    assert len(provider.fetched) == 1
 
 
 async def test_a_result_that_no_process_can_read_fails_the_job_and_an_outage_does_not_count(

@@ -11,12 +11,14 @@ from typing import Any
 import orjson
 import pytest
 from qgateway.v1 import program_pb2, result_pb2
+from qiskit import QuantumCircuit
 
 from gateway.domain.errors import (
     FailedPrecondition,
     GatewayError,
     InvalidArgument,
     NotFound,
+    OutOfRange,
     Reason,
     ResourceExhausted,
     SubmissionInDoubt,
@@ -416,6 +418,25 @@ async def test_a_result_is_read_once_until_it_is_forgotten(bench: Bench, control
     with pytest.raises(NotFound) as caught:
         await bench.provider.fetch_result(job_id)
     assert caught.value.reason is Reason.RESULT_ABSENT
+
+
+@pytest.mark.parametrize("moment", ["as it is sent", "as it is stored"])
+async def test_a_result_larger_than_the_account_takes_in_is_refused_and_the_account_is_well(
+    moment: str, new_bench: Callable[..., Bench]
+) -> None:
+    # Outcomes that are all equal travel compressed: they are small on the way, and large in the store.
+    shots, most = (16, 100) if moment == "as it is sent" else (50_000, 20_000)
+    bench = new_bench(max_result_bytes=most)
+    circuit = QuantumCircuit(1, 1)
+    circuit.measure(0, 0)
+    job_id = await bench.submit(qpy_program(circuit), RunOptions(shots=shots, transpile=1))
+    await bench.ended(job_id)
+    with pytest.raises(OutOfRange, match=f"{most} bytes that account 'alpha' takes in") as caught:
+        await bench.provider.fetch_result(job_id)
+    assert caught.value.reason is Reason.RESULT_LIMIT_EXCEEDED
+    assert bool(bench.spool.get("alpha", job_id)) == (moment == "as it is stored")
+    assert bench.provider.health().health is Health.SERVING
+    assert result_pb2.JobResult.FromString(await new_bench().provider.fetch_result(job_id)).success
 
 
 async def test_a_result_is_kept_although_whoever_asked_for_it_is_gone(bench: Bench, control: EmulatorControl) -> None:

@@ -39,6 +39,7 @@ _BY_REASON = {
     "RATE_LIMITED": "wait and repeat: the provider wants fewer calls.",
     "REQUEST_ID_REUSED": "use a new request id; this one belongs to another request.",
     "RESULT_ABSENT": "the job ended without a result; its failure says why.",
+    "RESULT_LIMIT_EXCEEDED": "use fewer shots or fewer circuits per job, or ask the operator for a larger limit.",
     "RESULT_NOT_READY": "wait for the job; `qgateway watch` follows it.",
     "RESULT_TOO_LARGE": "download the result instead; it does not fit into one message.",
     "ROLE_MISSING": "your key may not do this: ask the operator for the role that the message names.",

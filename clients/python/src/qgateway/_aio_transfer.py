@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import io
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from typing import Any, BinaryIO
 
 import grpc.aio
@@ -38,26 +40,30 @@ async def download_program(connection: AioConnection, name: str, *, progress: Pr
 async def download_result_to(
     connection: AioConnection, name: str, file: BinaryIO, *, progress: Progress | None = None
 ) -> None:
-    """Download the result of a job into a file. Writing blocks the loop for as long as the file does."""
-    await _download_to(connection, RESULT, name, file, progress)
+    """Download the result of a job into a file, which other threads write while the event loop goes on."""
+    async with aclosing(_pieces(connection, RESULT, name, progress)) as pieces:
+        async for piece in pieces:
+            await asyncio.to_thread(file.write, piece)
 
 
 async def _download(connection: AioConnection, blob: Blob, name: str, progress: Progress | None) -> bytes:
     buffer = io.BytesIO()
-    await _download_to(connection, blob, name, buffer, progress)
+    async with aclosing(_pieces(connection, blob, name, progress)) as pieces:
+        async for piece in pieces:
+            buffer.write(piece)
     return buffer.getvalue()
 
 
-async def _download_to(
-    connection: AioConnection, blob: Blob, name: str, file: BinaryIO, progress: Progress | None
-) -> None:
+async def _pieces(connection: AioConnection, blob: Blob, name: str, progress: Progress | None) -> AsyncGenerator[bytes]:
+    """Yield a blob in pieces, through all cuts; when it ends, every byte is there and the checksum is right."""
     download = Download(blob, name, connection.settings.target, progress)
     while not download.complete:
         try:
-            call = connection.open_stream(getattr(connection.jobs, blob.method), download.request())
+            jobs = connection.jobs
+            call = connection.open_stream(getattr(jobs, blob.method), download.request())
             try:
-                while (chunk := await _read(connection, call, download)) is not grpc.aio.EOF:
-                    file.write(download.received(chunk))
+                while (chunk := await _read(connection, jobs, call, download)) is not grpc.aio.EOF:
+                    yield download.received(chunk)
                 download.ended()
             finally:
                 call.cancel()
@@ -65,12 +71,13 @@ async def _download_to(
             await asyncio.sleep(download.interrupted(error))
 
 
-async def _read(connection: AioConnection, call: Any, download: Download) -> Any:
+async def _read(connection: AioConnection, jobs: Any, call: Any, download: Download) -> Any:
     """Return the next chunk of a stream, or `grpc.aio.EOF`; raise `GatewayCallError` if it breaks or is silent."""
     try:
         async with asyncio.timeout(LONGEST_SILENCE):
             return await call.read()
     except TimeoutError:
+        connection.renew(jobs)
         raise download.silent() from None
     except grpc.RpcError as error:
         raise connection.error(error, download.job_id) from None

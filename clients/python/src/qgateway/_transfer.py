@@ -21,7 +21,7 @@ from qgateway._resume import Backoff, Watchdog, silent_stream
 from qgateway.v1 import job_service_pb2
 
 LONGEST_SILENCE = 60.0
-"""Seconds without a chunk after which a download is taken up again on a new stream."""
+"""Seconds without a chunk after which a download is taken up again, over a new connection."""
 MAX_FAILURES = 6
 """How often in a row a transfer may break, without a byte between, before it is given up."""
 _SLOWEST_UPLOAD = 256 * 1024
@@ -199,7 +199,8 @@ def _download_to(connection: Connection, blob: Blob, name: str, file: BinaryIO, 
 
 def _read_stream(connection: Connection, blob: Blob, download: Download) -> Iterator[bytes]:
     """Yield the bytes that one stream brings, until it ends with OK; raise `GatewayCallError` if it breaks."""
-    call = connection.open_stream(getattr(connection.jobs, blob.method), download.request())
+    jobs = connection.jobs
+    call = connection.open_stream(getattr(jobs, blob.method), download.request())
     try:
         with Watchdog(call.cancel) as watchdog:
             while True:
@@ -207,9 +208,10 @@ def _read_stream(connection: Connection, blob: Blob, download: Download) -> Iter
                 try:
                     chunk = next(call, None)
                 except grpc.RpcError as error:
-                    raise (
-                        download.silent() if watchdog.has_bitten else connection.error(error, download.job_id)
-                    ) from None
+                    if not watchdog.has_bitten:
+                        raise connection.error(error, download.job_id) from None
+                    connection.renew(jobs)
+                    raise download.silent() from None
                 watchdog.disarm()
                 if chunk is None:
                     return
