@@ -15,13 +15,14 @@ from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TimeElapsedColumn
 from rich.table import Table
 
-from benchmarks import latency, parsing, processes, rates, transfers, unary, watches
+from benchmarks import latency, parsing, processes, rates, transfers, unary, upstream, watches
 from benchmarks.harness import Figure
 
 _GROUPS = {
     "unary": unary.run,
     "rates": rates.run,
     "latency": latency.run,
+    "upstream": upstream.run,
     "processes": processes.run,
     "parsing": parsing.run,
     "watches": watches.run,
