@@ -107,7 +107,7 @@ class Dispatcher:
         return replace(job, pending_reason=reason) if reason is not None else job
 
     def unclaim(self, job: Job) -> None:
-        """Take back the claim of a job that is not stored, because it was stored before."""
+        """Take back the claim of a job that is not stored: it was stored before, or a limit refused it."""
         if not self._volatile and job.submission.state is SubmissionState.SENT:
             self._bucket.give_back()
 

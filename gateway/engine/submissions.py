@@ -221,10 +221,9 @@ class Submissions:
                 self._admission.limits(caller),
             )
         finally:
-            if begun and (stored is None or stored.id != job.id):
-                await dispatcher.abandon(job)
+            if stored is None or stored.id != job.id:
+                await dispatcher.abandon(job) if begun else dispatcher.unclaim(job)
         if stored.id != job.id:
-            dispatcher.unclaim(job)
             return _same_request(stored, request), True
         if begun:
             dispatcher.follow(stored)

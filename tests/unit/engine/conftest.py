@@ -12,9 +12,11 @@ from gateway.domain.access import Caller, Role
 from gateway.domain.backend import Backend
 from gateway.domain.job import Job, JobEvent, JobStatus, ProgramKind, ProgramSummary, RunOptions
 from gateway.domain.payload import Payload, PayloadFile
+from gateway.domain.policy import Policy
 from gateway.domain.program import PreparedProgram
 from gateway.engine import engine
 from gateway.engine.accounts import Accounts
+from gateway.engine.admission import Admission
 from gateway.engine.pacing import Pacing
 from gateway.engine.submissions import JobRequest
 from gateway.engine.uploads import UploadLimits
@@ -23,6 +25,7 @@ from tests.support.scripted_provider import ScriptedProvider
 
 ALICE = Caller("alice", "physics", Role.SUBMITTER)
 DEFAULT_PACING = Pacing()
+DEFAULT_POLICY = Policy()
 MALLORY = Caller("mallory", "chemistry", Role.OPERATOR)
 
 
@@ -46,13 +49,14 @@ class UnreadProgram:
 class Engine(engine.Engine):
     """An engine over a real store and a scripted provider."""
 
-    def __init__(self, store: Store, provider: ScriptedProvider, pacing: Pacing) -> None:
+    def __init__(self, store: Store, provider: ScriptedProvider, pacing: Pacing, policy: Policy) -> None:
         super().__init__(
-            Accounts([provider]),
+            Accounts([provider], policy),
             store,
             UnreadProgram(),
             upload_limits=UploadLimits(max_bytes=2 * 1024 * 1024),
             pacing={provider.account: pacing},
+            admission=Admission(policy),
         )
         self.store = store
         self.provider = provider
@@ -79,12 +83,12 @@ class Engine(engine.Engine):
 
 @asynccontextmanager
 async def running_engine(
-    path: Path, provider: ScriptedProvider, pacing: Pacing = DEFAULT_PACING
+    path: Path, provider: ScriptedProvider, pacing: Pacing = DEFAULT_PACING, policy: Policy = DEFAULT_POLICY
 ) -> AsyncIterator[Engine]:
     async with AsyncExitStack() as parts:
         store = await Store.open(path)
         parts.push_async_callback(store.close)
-        engine = Engine(store, provider, pacing)
+        engine = Engine(store, provider, pacing, policy)
         await engine.start()
         parts.push_async_callback(engine.close)
         yield engine

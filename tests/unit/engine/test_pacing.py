@@ -46,3 +46,14 @@ def test_without_a_limit_there_is_always_a_token() -> None:
     bucket = TokenBucket(None, Clock())
     assert all(bucket.take() for _ in range(1000))
     assert bucket.delay(ahead=1000) == 0
+
+
+def test_a_token_that_is_given_back_can_be_taken_again() -> None:
+    bucket = TokenBucket(1.0, Clock())
+    assert bucket.take()
+    assert not bucket.take()
+    bucket.give_back()
+    assert bucket.take()
+    bucket.give_back()
+    bucket.give_back()
+    assert [bucket.take(), bucket.take()] == [True, False]
