@@ -119,8 +119,8 @@ def test_a_gateway_that_is_killed_over_a_twin_still_cancels_and_tells_it(
     new_lab_gateway: Callable[..., GatewayProcess], control: EmulatorControl, failpoint: str
 ) -> None:
     control.settings(manual=True)
-    control.fault("POST /jobs", "drop", act_after_seconds=2.5)
-    gateway = new_lab_gateway().start(FAILPOINTS=failpoint)
+    control.fault("POST /jobs", "drop", act_after_seconds=1.8)  # when the job has been sent again
+    gateway = new_lab_gateway(settle_seconds=0.6).start(FAILPOINTS=failpoint)
     with connected(gateway) as wire:
         job = submit(wire)
         gateway.wait_killed()
