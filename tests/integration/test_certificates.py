@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import ssl
@@ -21,6 +22,7 @@ import pytest
 from cryptography import x509
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from qgateway import GatewayProvider
+from qgateway.aio import GatewayProvider as AioProvider
 from qgateway.v1 import admin_service_pb2, admin_service_pb2_grpc, job_service_pb2, job_service_pb2_grpc
 
 from tests.support.authority import Authority
@@ -200,6 +202,39 @@ def test_a_stream_ends_when_the_certificate_that_opened_it_expires(
         assert reason_of(lambda: list(watch)) == "CERTIFICATE_EXPIRED"
         # The connection stands; whoever came in by it does not.
         assert reason_of(lambda: jobs.ListJobs(job_service_pb2.ListJobsRequest(), timeout=20)) == "CERTIFICATE_EXPIRED"
+
+
+async def test_clients_take_up_their_new_certificates(
+    new_gateway: Callable[..., GatewayProcess], authority: Authority
+) -> None:
+    """Such as those of a service mesh, which live for minutes."""
+    gateway = new_gateway(mutual(authority)).start()
+    ended = threading.Event()
+
+    def renew() -> tuple[Path, Path]:
+        return authority.issue("robot", uris=(ROBOT,), lifetime=timedelta(seconds=4))
+
+    def keep_renewing() -> None:
+        while not ended.wait(1):
+            renew()
+
+    def follow() -> None:
+        with GatewayProvider(target=gateway.target, **files) as provider:
+            assert list(provider.watch_jobs(timeout=8)) == []
+            assert provider.jobs() == []
+
+    async def follow_in_asyncio() -> None:
+        async with AioProvider(target=gateway.target, **files) as provider:
+            assert [change async for change in provider.watch_jobs(timeout=8)] == []
+            assert await provider.jobs() == []
+
+    certificate, key = renew()
+    files: dict[str, Any] = {"tls": "on", "tls_root": authority.certificate, "tls_cert": certificate, "tls_key": key}
+    renewing = asyncio.to_thread(keep_renewing)
+    following = asyncio.gather(asyncio.to_thread(follow), follow_in_asyncio())
+    following.add_done_callback(lambda _: ended.set())
+    await asyncio.gather(renewing, following)
+    assert gateway.log.count("CERTIFICATE_EXPIRED") >= 2
 
 
 def test_no_call_fails_while_certificates_and_keys_are_changed_under_load(

@@ -11,6 +11,7 @@ import grpc.aio
 
 from qgateway._channel import (
     call_metadata,
+    certificate_mark,
     channel_credentials,
     channel_options,
     default_deadline,
@@ -38,6 +39,7 @@ class _Channel:
     def __init__(self, settings: ConnectionSettings) -> None:
         self.process = os.getpid()
         self.loop = asyncio.get_running_loop()
+        self._mark = certificate_mark(settings)
         credentials = channel_credentials(settings)
         options = channel_options(settings)
         if credentials is None:
@@ -54,6 +56,10 @@ class _Channel:
     def usable(self) -> bool:
         """True in the process and the event loop that made the channel."""
         return self.process == os.getpid() and self.loop is asyncio.get_running_loop()
+
+    def is_outdated(self, settings: ConnectionSettings) -> bool:
+        """Return whether there is a newer client certificate than the one that the channel shows."""
+        return (mark := certificate_mark(settings)) is not None and mark != self._mark
 
 
 class AioConnection:
@@ -161,6 +167,8 @@ class AioConnection:
     def _opened(self) -> _Channel:
         if self._closed:
             raise RuntimeError("The connection is closed. Make a new one.")
+        if self._channels and self._channels[-1].is_outdated(self.settings):
+            self._channels.pop()  # it ends with the last of its calls
         if not self._channels or not self._channels[-1].usable():
             self._channels.append(_Channel(self.settings))
         return self._channels[-1]

@@ -75,6 +75,17 @@ def channel_credentials(settings: ConnectionSettings) -> grpc.ChannelCredentials
     return grpc.ssl_channel_credentials(files["tls_root"], files["tls_key"], files["tls_cert"])
 
 
+def certificate_mark(settings: ConnectionSettings) -> tuple[int, ...] | None:
+    """Return numbers that change with the files of the client certificate; None if there is none, or not at this moment."""
+    if settings.tls_cert is None or settings.tls_key is None:
+        return None
+    try:
+        files = settings.tls_cert.stat(), settings.tls_key.stat()
+    except OSError:
+        return None
+    return tuple(number for file in files for number in (file.st_ino, file.st_mtime_ns, file.st_size))
+
+
 def call_metadata(settings: ConnectionSettings) -> tuple[tuple[str, str], ...]:
     """Return the metadata of every call: the API key, if there is one."""
     return (("authorization", f"Bearer {settings.api_key.reveal()}"),) if settings.api_key else ()

@@ -12,6 +12,7 @@ import grpc.experimental
 
 from qgateway._channel import (
     call_metadata,
+    certificate_mark,
     channel_credentials,
     channel_options,
     default_deadline,
@@ -47,6 +48,7 @@ class _Channel:
 
     def __init__(self, settings: ConnectionSettings) -> None:
         self.process = os.getpid()
+        self._mark = certificate_mark(settings)
         credentials = channel_credentials(settings)
         # An option of grpc that its authors call experimental; without it all works the same, only later. A stream is read by
         # the thread that asks for it: without a thread between them, each message comes sooner.
@@ -61,6 +63,10 @@ class _Channel:
         self.accounts = account_service_pb2_grpc.AccountServiceStub(self.channel)
         self.admin = admin_service_pb2_grpc.AdminServiceStub(self.channel)
         self.server = server_service_pb2_grpc.ServerServiceStub(self.channel)
+
+    def is_outdated(self, settings: ConnectionSettings) -> bool:
+        """Return whether there is a newer client certificate than the one that the channel shows."""
+        return (mark := certificate_mark(settings)) is not None and mark != self._mark
 
 
 class Connection:
@@ -172,7 +178,7 @@ class Connection:
         return method(request, metadata=call_metadata(self.settings))
 
     def renew(self, jobs: job_service_pb2_grpc.JobServiceStub) -> None:
-        """Make the calls to come use a new connection, because one fell silent without being closed.
+        """Make the calls to come use a new connection, because one fell silent without being closed, or is to be replaced.
 
         gRPC would go on to use it for minutes. The calls under way stay on it, because it may be alive after all.
 
@@ -218,6 +224,8 @@ class Connection:
         if self._closed:
             raise RuntimeError("The connection is closed. Make a new one.")
         process = os.getpid()
+        if (opened := self._channels.get(process)) is not None and opened.is_outdated(self.settings):
+            self.renew(opened.jobs)
         # Two threads may both make one; the second is dropped before it has connected.
         return self._channels.get(process) or self._channels.setdefault(process, _Channel(self.settings))
 

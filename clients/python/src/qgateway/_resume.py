@@ -24,8 +24,8 @@ _MAY_PASS = frozenset({"INTERNAL", "UNKNOWN", "CANCELLED", "DEADLINE_EXCEEDED"})
 """What a connection that is cut, or a server that is flooded with streams, can look like."""
 
 
-_LAPSED = frozenset({"TOKEN_EXPIRED", "API_KEY_EXPIRED", "API_KEY_REVOKED"})
-"""How a stream ends whose key does. There may be a new key by then: see `ApiKey`."""
+_LAPSED = frozenset({"TOKEN_EXPIRED", "API_KEY_EXPIRED", "API_KEY_REVOKED", "CERTIFICATE_EXPIRED"})
+"""How a stream ends whose credential does. There may be a new one by then, in the file or from the function that gave the old."""
 
 
 class Backoff:

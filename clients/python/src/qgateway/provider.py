@@ -46,7 +46,7 @@ class GatewayProvider(ProviderRecord[Connection]):
         instance: Account of the gateway that backends and jobs are looked up in unless a call says otherwise. Default: all.
         tls: `auto` (on, unless the target is this machine), `on` or `off`.
         tls_root: PEM file of the authorities to trust.
-        tls_cert: PEM file of the client's certificate, for mutual TLS.
+        tls_cert: PEM file of the client's certificate, for mutual TLS. A new one is taken up with the next call.
         tls_key: PEM file of its private key.
         tls_server_name: Name that the server's certificate must bear.
         api_key_file: File that holds the key. It is read again when it changes.
