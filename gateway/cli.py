@@ -155,8 +155,10 @@ def check_config(config_file: ConfigFile = None) -> None:
     """Check the configuration without starting the server. Exit code 2 if it is wrong."""
     from gateway.access.policy import read_policy
     from gateway.config import load_settings
+    from gateway.server import server_certificate
 
     settings = load_settings(config_file)
+    server_certificate(settings.server.tls)
     for key in settings.access.api_keys:
         key.load()
     if settings.access.policy is not None:

@@ -111,7 +111,7 @@ class GatewayServer:
         self._health = HealthServicer()
         self._told_health: dict[str, health_pb2.HealthCheckResponse.ServingStatus.ValueType] = {}
         self._engine: Engine
-        self._certificate = _server_certificate(settings.server.tls)
+        self._certificate = server_certificate(settings.server.tls)
         self.port = 0
         """Port that the server listens on; 0 before `start`."""
         self.client_port = 0
@@ -377,7 +377,7 @@ def _channel_options(settings: ServerSettings) -> list[tuple[str, Any]]:
     ]
 
 
-def _server_certificate(settings: TlsSettings) -> ServerCertificate | None:
+def server_certificate(settings: TlsSettings) -> ServerCertificate | None:
     """Return the certificate of a server that speaks TLS.
 
     Raises:

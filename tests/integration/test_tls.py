@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -71,3 +74,22 @@ def test_mutual_tls_lets_in_only_who_shows_a_certificate_and_a_key_is_needed_all
     stranger = GatewayProvider(target=gateway.target, api_key="wrong", **files)
     with stranger, pytest.raises(IBMNotAuthorizedError):
         stranger.backends()
+
+
+def test_files_that_do_not_belong_together_are_told_before_the_start(authority: Authority) -> None:
+    certificate, _ = authority.issue("server")
+    _, key = authority.issue("other")
+    files = {"GATEWAY_SERVER__TLS__CERTIFICATE": str(certificate), "GATEWAY_SERVER__TLS__KEY": str(key)}
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith("GATEWAY_")}
+    for arguments in (["config", "check"], ["serve", "--dev"]):
+        done = subprocess.run(
+            [sys.executable, "-m", "gateway", *arguments],
+            env={**inherited, **files},
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=60,
+        )
+        assert done.returncode == 2
+        assert "server.tls" in done.stderr
+        assert "do not belong together" in done.stderr
