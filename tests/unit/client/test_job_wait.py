@@ -64,7 +64,7 @@ def test_a_job_that_is_final_is_not_waited_for_though_the_stream_stays_open(
         over.wait(20)
 
     scripted.on("WatchJob", watch)
-    job.wait_for_final_state(timeout=2)
+    job.wait_for_final_state(timeout=10)
     assert job.done()
     assert over.wait(10)
 
