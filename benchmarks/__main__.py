@@ -15,11 +15,12 @@ from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TimeElapsedColumn
 from rich.table import Table
 
-from benchmarks import latency, parsing, processes, rates, transfers, unary, upstream, watches
+from benchmarks import access, latency, parsing, processes, rates, transfers, unary, upstream, watches
 from benchmarks.harness import Figure
 
 _GROUPS = {
     "unary": unary.run,
+    "access": access.run,
     "rates": rates.run,
     "latency": latency.run,
     "upstream": upstream.run,

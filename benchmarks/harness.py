@@ -7,7 +7,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -58,6 +58,9 @@ def median(values: list[float]) -> float:
     return statistics.median(values)
 
 
+_SERVE = (sys.executable, "-m", "gateway", "serve", "--dev", "--listen", "127.0.0.1:0")
+
+
 @dataclass(frozen=True, slots=True)
 class Server:
     """A server that was started to be measured."""
@@ -68,11 +71,12 @@ class Server:
 
 
 @contextmanager
-def gateway_server(store: Path | None = None, **settings: str) -> Iterator[Server]:
+def gateway_server(store: Path | None = None, command: Sequence[str] = _SERVE, **settings: str) -> Iterator[Server]:
     """Run a gateway.
 
     Args:
         store: Its database, if it is to outlive the server. Default: one of its own.
+        command: What to run; it prints target and key as `gateway serve --dev` does.
         settings: Settings as environment variables, without the prefix `GATEWAY_`.
     """
     with tempfile.TemporaryDirectory(prefix="qgateway-bench-") as folder:
@@ -80,7 +84,6 @@ def gateway_server(store: Path | None = None, **settings: str) -> Iterator[Serve
         environment["GATEWAY_STORE__PATH"] = str(store or Path(folder) / "qgateway.db")
         environment["GATEWAY_LOG__LEVEL"] = "warning"
         environment |= {f"GATEWAY_{name}": value for name, value in settings.items()}
-        command = [sys.executable, "-m", "gateway", "serve", "--dev", "--listen", "127.0.0.1:0"]
         with _process(command, environment) as process:
             lines = dict(_line(process).split("=", 1) for _ in range(2))
             yield Server(process.pid, lines["QGATEWAY_TARGET"], lines["QGATEWAY_API_KEY"])
@@ -99,7 +102,7 @@ def bare_server(module: str = "benchmarks.bare_server") -> Iterator[Server]:
 
 
 @contextmanager
-def _process(command: list[str], environment: dict[str, str]) -> Iterator[subprocess.Popen[str]]:
+def _process(command: Sequence[str], environment: dict[str, str]) -> Iterator[subprocess.Popen[str]]:
     process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True)
     try:
         yield process

@@ -31,15 +31,15 @@ def run(progress: Callable[[], None]) -> list[Figure]:
             "h2load is missing; it generates the load. On Debian and Ubuntu: apt-get install nghttp2-client"
         )
     with gateway_server() as gateway, bare_server() as bare, tempfile.TemporaryDirectory() as folder:
-        request, response_size = _finished_job(gateway)
-        get_job = _load(
+        request, response_size = finished_job(gateway)
+        get_job = load(
             gateway,
             "/qgateway.v1.JobService/GetJob",
             request,
             Path(folder) / "get",
             ["authorization: Bearer " + gateway.api_key],
         )
-        echo = _load(bare, METHOD, b"x" * response_size, Path(folder) / "echo", [])
+        echo = load(bare, METHOD, b"x" * response_size, Path(folder) / "echo", [])
         get_job(), echo()  # warm up
         values = interleaved({"get_job": get_job, "echo": echo}, _ROUNDS, progress)
     value, baseline = median(values["get_job"]), median(values["echo"])
@@ -57,7 +57,7 @@ def run(progress: Callable[[], None]) -> list[Figure]:
     ]
 
 
-def _finished_job(gateway: Server) -> tuple[bytes, int]:
+def finished_job(gateway: Server) -> tuple[bytes, int]:
     """Run a job to its end. Returns the serialised GetJobRequest and the size of its response."""
     metadata = (("authorization", f"Bearer {gateway.api_key}"),)
     circuits = [program_pb2.OpenQasmCircuit(source=_BELL)]
@@ -73,7 +73,16 @@ def _finished_job(gateway: Server) -> tuple[bytes, int]:
         return request.SerializeToString(), response.ByteSize()
 
 
-def _load(server: Server, method: str, request: bytes, body: Path, headers: list[str]) -> Callable[[], float]:
+def load(server: Server, method: str, request: bytes, body: Path, headers: list[str]) -> Callable[[], float]:
+    """Return what makes calls of one kind, 64 in flight, and returns how many were answered a second.
+
+    Args:
+        server: Who is called.
+        method: Full name of the method.
+        request: The serialised request of each call.
+        body: File for the request.
+        headers: Metadata of each call.
+    """
     body.write_bytes(struct.pack(">BI", 0, len(request)) + request)
     command = ["h2load", "-n", str(_CALLS), "-c", str(_CONNECTIONS), "-m", str(_STREAMS), "-d", str(body)]
     for header in ("content-type: application/grpc", "te: trailers", *headers):
