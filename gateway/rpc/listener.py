@@ -1,36 +1,75 @@
-"""The gRPC server, mended where a stranger could end it.
+"""The gRPC server, mended where a stranger could end it, and where it took its time.
 
 grpc.aio decodes the path of a call that it does not know in the loop that takes in all calls. Bytes that are no UTF-8 end that
 loop, and with it the server: one frame from anybody who can connect, before authentication. Here such calls never reach that
 loop. All methods that are served are registered, so that gRPC itself tells them by their bytes; what remains is answered
 UNIMPLEMENTED without looking at its path.
+
+For registered methods, that loop looks at a future of each of them, of some forty, twice at each call: a third of what a small
+call costs. Here each method has a task of its own that takes in its calls.
+
+This leans on parts of grpcio that are not public, hence the narrow range of its version in pyproject.toml.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
-from typing import Any, cast
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeAlias, cast
 
 import grpc
 from grpc._cython import cygrpc
 from grpc.aio import _server
 
+_Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
+
 
 class _CallTaker(cygrpc.AioServer):  # type: ignore[misc]  # it has no types
     """Takes in calls, those of registered methods only."""
 
-    def __init__(self, *arguments: Any) -> None:
-        super().__init__(*arguments)
-        self._refusing: set[asyncio.Task[None]] = set()
+    def __init__(self, loop: Any, interceptors: Sequence[grpc.aio.ServerInterceptor], options: Sequence[Any]) -> None:
+        super().__init__(loop, None, (), interceptors, tuple(options), None)
+        self._interceptors = tuple(interceptors)
+        self._handlers: dict[str, _Handler] = {}
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._never: asyncio.Future[Any] | None = None
+
+    def know_handlers(self, service: str, handlers: Mapping[str, _Handler]) -> None:
+        """Take note of who answers the methods of a service."""
+        self._handlers.update({f"/{service}/{name}": handler for name, handler in handlers.items()})
+
+    def resolve_handler(self, details: grpc.HandlerCallDetails) -> _Handler | None:
+        """Return the handler of a call, as `cygrpc._find_method_handler` asks for it."""
+        return self._handlers.get(details.method)
+
+    def _make_request_call_future(self, method: bytes | None) -> Any:
+        """Begin to take in the calls of a method, and let the loop of grpc.aio wait for none of them."""
+        if method is None:
+            return super()._make_request_call_future(None)
+        self._keep(self._take_calls(method))
+        self._never = self._never or asyncio.get_running_loop().create_future()
+        return self._never
+
+    async def _take_calls(self, method: bytes) -> None:
+        loop, name = asyncio.get_running_loop(), method.decode()
+        while True:
+            try:
+                call = await self._request_registered_call(method)
+            except cygrpc._RequestCallError:  # noqa: SLF001 - the server stops
+                return
+            answer = cygrpc._handle_rpc(name, self, self._interceptors, call, loop, False)  # noqa: SLF001
+            self._keep(cygrpc._schedule_rpc_coro(answer, call, loop, name))  # noqa: SLF001
 
     async def _request_call(self) -> Any:
         """Refuse each call of a method that is not registered; never returns one."""
         while True:
             call = await super()._request_call()
-            task = asyncio.create_task(_refuse(call))
-            self._refusing.add(task)
-            task.add_done_callback(self._refusing.discard)
+            self._keep(_refuse(call))
+
+    def _keep(self, work: Any) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
 
 class _Server(_server.Server):
@@ -38,7 +77,11 @@ class _Server(_server.Server):
         self, interceptors: Sequence[grpc.aio.ServerInterceptor], options: Sequence[tuple[str, Any]]
     ) -> None:
         self._loop = cygrpc.get_working_loop()
-        self._server = _CallTaker(self._loop, None, (), interceptors, tuple(options), None)
+        self._server = _CallTaker(self._loop, interceptors, options)
+
+    def add_registered_method_handlers(self, service_name: str, method_handlers: dict[str, _Handler]) -> None:
+        super().add_registered_method_handlers(service_name, method_handlers)
+        self._server.know_handlers(service_name, method_handlers)
 
 
 def new_server(

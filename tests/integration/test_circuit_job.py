@@ -18,7 +18,6 @@ from qgateway import (
     GatewayBackend,
     GatewayCircuitJob,
     GatewayProvider,
-    IBMApiError,
     IBMBackendValueError,
     IBMJobInvalidStateError,
     IBMJobNotFoundError,
@@ -363,13 +362,6 @@ def test_handles_are_equal_copied_and_used_in_other_processes(
 
 def counts_of(job: GatewayCircuitJob) -> dict[str, int]:
     return dict(job.result().get_counts())
-
-
-def test_a_gateway_without_sessions_says_so(simulator: GatewayBackend) -> None:
-    with pytest.raises(IBMApiError, match="Failed to open a session") as caught:
-        simulator.open_session()
-    assert caught.value.code == "UNIMPLEMENTED"
-    assert "\n" in caught.value.diagnostics()
 
 
 def test_backends_describe_themselves(provider: GatewayProvider, device: GatewayBackend) -> None:

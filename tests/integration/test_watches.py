@@ -148,7 +148,7 @@ def test_a_watch_goes_on_in_another_process_from_its_token(server: GatewayProces
             "import sys; from qgateway import GatewayProvider\n"
             "for change in GatewayProvider().watch_jobs(job_tags=['kept'], resume_token=sys.argv[1]):\n"
             "    print(change.event.revision, flush=True)\n"
-            "    if change.job.done(): break"
+            "    if change.event.status.name == 'DONE': break"
         )
         environment = {**os.environ, "QGATEWAY_TARGET": proxy.target, "QGATEWAY_API_KEY": API_KEY}
         command = [sys.executable, "-c", program, token]

@@ -408,8 +408,9 @@ async def test_a_program_over_its_limits_is_refused_as_such(ideal: Backend) -> N
     pool = WorkerPool(size=1, warm_up="warm_up_programs")
     try:
         slow = WorkerProgramReader(pool, time_limit=0.3, memory_limit=2**30)
+        long = "".join(f"rz({number}) q;\n" for number in range(300_000))
         with pytest.raises(WorkerFailure) as caught:
-            await slow.prepare(text_program(HEAD + "qubit q;\n" + "h q;\n" * 50_000), ideal, RunOptions())
+            await slow.prepare(text_program(f"{HEAD}qubit q;\nbit c;\n{long}c = measure q;\n"), ideal, RunOptions())
         assert caught.value.reason is Reason.TIME_LIMIT_EXCEEDED
         small = WorkerProgramReader(pool, time_limit=20, memory_limit=2**26)
         with pytest.raises(WorkerFailure) as caught:

@@ -9,7 +9,6 @@ from typing import Annotated
 
 import typer
 
-from qgateway._requests import session_name
 from qgateway.cli.backends import list_backends
 from qgateway.cli.exits import CommandError, ExitCode
 from qgateway.cli.jobs import job_data, status_of
@@ -57,6 +56,9 @@ def run(
     top: Top = 16,
 ) -> None:
     """Run circuits and show their result."""
+    # Qiskit, which comes along with it, takes half a second that other commands need not wait.
+    from qgateway._requests import session_name
+
     program = make_program(_read(file), parse_parameters(param or []), "" if file == "-" else Path(file).stem)
     options = job_pb2.RunOptions(shots=shots, seed_simulator=seed)
     if transpile is not None:
