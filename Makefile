@@ -116,6 +116,8 @@ lint: $(VENV_READY) ## Run every check that is not a test
 	$(BIN)/ruff format --check
 	$(BIN)/mypy --strict $(TYPED)
 	$(BIN)/lint-imports --no-logo
+	$(BIN)/bandit --quiet --configfile pyproject.toml --severity-level medium --recursive $(TYPED)
+	$(BIN)/python scripts/audit_dependencies.py
 	$(MAKE) buf protos-check go-vet
 
 .PHONY: go-vet

@@ -27,6 +27,21 @@ def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[GatewayProcess
     assert process.stop() == 0
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _no_key_is_left_behind_at_the_end() -> Iterator[None]:
+    """No server that all tests share has written the key of its caller anywhere."""
+    yield
+    assert GatewayProcess.leaks == []
+
+
+@pytest.fixture(autouse=True)
+def _no_key_is_left_behind() -> Iterator[None]:
+    """No server that a test has started and ended has written the key of its caller anywhere."""
+    yield
+    leaks, GatewayProcess.leaks[:] = GatewayProcess.leaks[:], []
+    assert leaks == []
+
+
 @pytest.fixture
 def new_gateway(tmp_path: Path) -> Iterator[Callable[..., GatewayProcess]]:
     """Makes a gateway of the test's own, not yet started; it is killed at the end if it still runs."""

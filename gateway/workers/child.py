@@ -31,6 +31,11 @@ Answer: TypeAlias = tuple[Mapping[str, Any], Sequence[bytes]]
 TaskFunction: TypeAlias = Callable[[dict[str, Any], tuple[bytes, ...]], Answer]
 
 _PR_SET_PDEATHSIG = 1
+_PR_SET_NO_NEW_PRIVS = 38
+_MOST_FILES = 256
+"""Files that a worker may have open at a time: it needs about forty."""
+_LARGEST_FILE = 2**32
+"""Bytes of the largest file that it may write: more than the largest answer."""
 
 
 def main(tasks_module: str, warm_up: str, parent_pid: int) -> None:
@@ -114,11 +119,22 @@ def _harden(parent_pid: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        libc = ctypes.CDLL(None)
+        libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        # No program that it could be made to start has more rights than it has itself.
+        libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
         if os.getppid() != parent_pid:  # it died before the line above
             os._exit(0)
     # A core dump would write a caller's program to disk.
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    for what, most in (
+        (resource.RLIMIT_CORE, 0),
+        (resource.RLIMIT_NOFILE, _MOST_FILES),
+        (resource.RLIMIT_FSIZE, _LARGEST_FILE),
+    ):
+        hard = resource.getrlimit(what)[1]
+        limit = most if hard == resource.RLIM_INFINITY else min(most, hard)
+        resource.setrlimit(what, (limit, limit))
+    os.umask(0o077)
     warnings.simplefilter("ignore")
 
 

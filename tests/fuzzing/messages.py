@@ -298,6 +298,7 @@ _SELDOM = frozenset(
         "provider_options",
         "rep_delay",
         "meas_level",
+        "request_id",
     )
 )
 """Fields with which few requests are right."""

@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Mapping
 from pathlib import Path
+from typing import ClassVar
 
 from gateway.access.api_keys import hash_api_key
 from tests.support.waiting import wait_until
@@ -26,6 +27,9 @@ class GatewayProcess:
         settings: Further settings as environment variables, without the prefix `GATEWAY_`.
         api_key: The one key that the server accepts, whenever it is started. Default: each start makes a key of its own.
     """
+
+    leaks: ClassVar[list[str]] = []
+    """Files of servers that have ended in which the key of their caller was found; a fixture of all tests looks at it."""
 
     def __init__(self, folder: Path, settings: Mapping[str, str] | None = None, api_key: str | None = None) -> None:
         self._folder = folder
@@ -107,6 +111,7 @@ class GatewayProcess:
         process, self._process = self._process, None
         if process is None:
             return 0
+        used = self.api_key
         process.send_signal(number)
         try:
             code = process.wait(timeout=40)
@@ -117,7 +122,17 @@ class GatewayProcess:
         finally:
             if process.stdout is not None:
                 process.stdout.close()
+            self._look_for(used)
         return code
+
+    def _look_for(self, api_key: str) -> None:
+        """Note where the key of the caller was left behind: in the log, or in the database."""
+        if not api_key:
+            return
+        store = self._folder / "store"
+        for path in (self._log_path, *(store.glob("*.db*") if store.is_dir() else ())):
+            if path.is_file() and api_key.encode() in path.read_bytes():
+                self.leaks.append(str(path))
 
     def _first_lines(self, count: int) -> dict[str, str]:
         assert self._process is not None

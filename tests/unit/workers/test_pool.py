@@ -53,6 +53,17 @@ async def pid_of(pool: WorkerPool) -> int:
     return int((await do(pool, "describe")).header["pid"])
 
 
+async def test_a_process_has_no_more_rights_and_files_than_it_needs(pool: WorkerPool) -> None:
+    proc = Path(f"/proc/{await pid_of(pool)}")
+    status, limits = [await asyncio.to_thread((proc / name).read_text) for name in ("status", "limits")]
+    assert "NoNewPrivs:\t1" in status
+    assert "Umask:\t0077" in status
+    values = {line[:26].strip(): line[26:].split() for line in limits.splitlines()[1:]}
+    assert values["Max core file size"][:2] == ["0", "0"]
+    assert values["Max open files"][:2] == ["256", "256"]
+    assert values["Max file size"][:2] == [str(2**32)] * 2
+
+
 async def test_a_task_gets_header_and_blobs_and_returns_the_same_kind(pool: WorkerPool) -> None:
     reply = await do(pool, "echo", b"", b"one", bytes(3 * MIB), value=1.5, text="é")
     assert reply == ({"value": 1.5, "text": "é"}, (b"", b"one", bytes(3 * MIB)))
