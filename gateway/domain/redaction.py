@@ -22,7 +22,7 @@ _SHAPES = re.compile(
     | eyJ[A-Za-z0-9_-]{6,}\.[A-Za-z0-9_-]{4,}\.[A-Za-z0-9_-]*    # JSON Web Tokens: provider tokens, callers' tokens
     | hv[sbr]\.[A-Za-z0-9_-]{8,}                                 # tokens of Vault
     | (?<=-----BEGIN[ ])[A-Z ]*PRIVATE[ ]KEY-----[^-]*             # PEM, also where its lines are escaped
-    | (?i:(?<=bearer[ ])|(?<=basic[ ])|(?<=apikey[ ]))[A-Za-z0-9._~+/=-]{8,}
+    | (?i:(?<=bearer[ ])|(?<=basic[ ])|(?<=apikey[ ]))(?=[a-z._~+/-]*[0-9A-Z=])[A-Za-z0-9._~+/=-]{8,}
     """,
     re.VERBOSE,
 )
@@ -52,7 +52,6 @@ def redact(text: str) -> str:
             continue
         if revealed in text:
             text = text.replace(revealed, MASK)
-        escaped = json.dumps(revealed)[1:-1]
-        if escaped != revealed and escaped in text:
-            text = text.replace(escaped, MASK)
+        if "\\" in text:
+            text = text.replace(json.dumps(revealed)[1:-1], MASK)
     return _SHAPES.sub(MASK, text) if any(hint in text for hint in _HINTS) else text

@@ -61,6 +61,7 @@ def test_other_texts_stay_as_they_are() -> None:
         "",
         "the key qgw_abcdefghjkmn was revoked",
         "Bearer of news",
+        "basic authentication",
         "eyJ",
         "job 0f3c9a",
         "options.shots: at most 100",
