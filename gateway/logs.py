@@ -15,6 +15,13 @@ from gateway.domain.redaction import redact
 
 _log = structlog.get_logger(__name__)
 
+_MADE_BY_STRANGERS = (
+    "Invalid encoding on",  # copies metadata that are no text: it may be a key with a typing error
+    "ExecuteBatchError raised in core",  # the caller went away before it had its answer
+    "Failed sending error status from server",  # the same
+)
+"""Beginnings of what gRPC logs as errors."""
+
 
 def configure_logs(settings: LogSettings) -> None:
     """Send all logs, the libraries' too, to standard error in one form, and take secrets out of every line.
@@ -46,7 +53,7 @@ def configure_logs(settings: LogSettings) -> None:
     root.setLevel(settings.level.upper())
     # What a migration does is of interest only where it goes wrong.
     logging.getLogger("alembic").setLevel(logging.WARNING)
-    logging.getLogger("grpc._cython.cygrpc").addFilter(_is_no_echo)
+    logging.getLogger("grpc._cython.cygrpc").addFilter(_is_of_the_server)
     structlog.configure(
         processors=[
             structlog.stdlib.filter_by_level,
@@ -73,9 +80,9 @@ def _redact_line(_logger: object, _method: str, line: Any) -> str:
     return redact(line)
 
 
-def _is_no_echo(record: logging.LogRecord) -> bool:
-    """Return whether a record is more than gRPC's copy of metadata that are no text: a stranger wrote them, or a key is in them."""
-    return not str(record.msg).startswith("Invalid encoding on")
+def _is_of_the_server(record: logging.LogRecord) -> bool:
+    """Return whether a record of gRPC tells of more than what strangers do, who could fill the log with that."""
+    return not str(record.msg).startswith(_MADE_BY_STRANGERS)
 
 
 def _log_uncaught(kind: type[BaseException], error: BaseException | None, traceback: TracebackType | None) -> None:

@@ -15,7 +15,6 @@ from typing import Any, TypeAlias
 
 import grpc
 import structlog
-from google.protobuf.message import DecodeError
 
 from gateway.access.authenticator import Authenticator
 from gateway.access.call_rate import CallRate
@@ -34,6 +33,7 @@ from gateway.domain.job import utc_now
 from gateway.engine.audit import AuditTrail
 from gateway.rpc.errors import to_code, to_trailers
 from gateway.rpc.method_rules import RULES
+from gateway.rpc.readable import MISTAKE, Unreadable, behaviour_of, readable_only, rebuilt, tolerant
 
 _log = structlog.get_logger(__name__)
 
@@ -55,10 +55,6 @@ _Context = grpc.aio.ServicerContext[Any, Any]
 def current_caller() -> Caller:
     """Return the caller of the call that is being answered."""
     return _caller.get()
-
-
-class _Unreadable:
-    """Stands for a request that could not be decoded."""
 
 
 class CallInterceptor(grpc.aio.ServerInterceptor):
@@ -85,13 +81,12 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         handler = await continuation(handler_call_details)
         if handler is None:
             return None
-        if not method.startswith(_OPEN_SERVICES):
-            handler = self._wrap(method, handler)
+        handler = readable_only(handler) if method.startswith(_OPEN_SERVICES) else self._wrap(method, handler)
         self._handlers[method] = handler
         return handler
 
     def _wrap(self, method: str, handler: _Handler) -> _Handler:
-        behaviour = _behaviour(handler)
+        behaviour = behaviour_of(handler)
         gate = _Gate(
             method,
             self._authenticator,
@@ -129,15 +124,10 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
 
         # A handler that writes its stream by itself is a coroutine like one that answers once.
         wrapped = stream if inspect.isasyncgenfunction(behaviour) else answer
-        kind = {
-            (False, False): grpc.unary_unary_rpc_method_handler,
-            (False, True): grpc.unary_stream_rpc_method_handler,
-            (True, False): grpc.stream_unary_rpc_method_handler,
-            (True, True): grpc.stream_stream_rpc_method_handler,
-        }[bool(handler.request_streaming), bool(handler.response_streaming)]
-        return kind(
+        return rebuilt(
+            handler,
             wrapped,
-            request_deserializer=None if method in _READ_BY_SERVICER else _tolerant(handler.request_deserializer),
+            request_deserializer=None if method in _READ_BY_SERVICER else tolerant(handler.request_deserializer),
             response_serializer=_sparing(handler.response_serializer),
         )
 
@@ -181,8 +171,8 @@ class _Gate:
                 "calls it has.",
                 metadata={"method": self._method},
             )
-        if isinstance(request, _Unreadable):
-            raise InvalidArgument.field("request", "not a message of the type that this call takes")
+        if isinstance(request, Unreadable):
+            raise InvalidArgument.field("request", MISTAKE)
 
     @property
     def is_endless(self) -> bool:
@@ -240,23 +230,6 @@ def _text(request: object, field: str) -> str:
     """Return the start of a text field of a request, if it has one: this was written by somebody who may mean harm."""
     value = getattr(request, field, "")
     return value[:_MAX_RECORDED] if isinstance(value, str) else ""
-
-
-def _behaviour(handler: _Handler) -> Any:
-    return handler.unary_unary or handler.unary_stream or handler.stream_unary or handler.stream_stream
-
-
-def _tolerant(deserializer: Callable[[bytes], Any] | None) -> Callable[[bytes], Any]:
-    """Let a broken request reach the handler, so that it is answered as the caller's mistake and not as ours."""
-    decode = deserializer or bytes
-
-    def decode_or_mark(data: bytes) -> object:
-        try:
-            return decode(data)
-        except DecodeError:
-            return _Unreadable()
-
-    return decode_or_mark
 
 
 def _sparing(serializer: Callable[[Any], bytes] | None) -> Callable[[Any], bytes]:

@@ -30,6 +30,8 @@ Answer: TypeAlias = tuple[Mapping[str, Any], Sequence[bytes]]
 """What a task returns: a JSON object and blobs."""
 TaskFunction: TypeAlias = Callable[[dict[str, Any], tuple[bytes, ...]], Answer]
 
+_NO_MEMORY = "PyObject pointer is null"
+"""What Rust libraries say when Python could not make an object for want of memory."""
 _PR_SET_PDEATHSIG = 1
 _PR_SET_NO_NEW_PRIVS = 38
 _MOST_FILES = 256
@@ -85,6 +87,8 @@ class Tasks:
         except MemoryError:
             return {"status": "out_of_memory"}, ()
         except BaseException as error:  # noqa: BLE001 - a panic of a Rust library is not an Exception
+            if _NO_MEMORY in str(error):
+                return {"status": "out_of_memory"}, ()
             traceback.print_exc()
             return {"status": "failed", "error": type(error).__name__}, ()
         return {"status": "done", "header": header}, results

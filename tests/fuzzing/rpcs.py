@@ -10,6 +10,7 @@ import grpc
 from google.protobuf.descriptor import MethodDescriptor
 from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
+from grpc_health.v1 import health_pb2
 
 from gateway.rpc.method_rules import methods, path_of
 from tests.fuzzing.messages import Names, Requests
@@ -28,6 +29,7 @@ _RARE = {
     "UploadProgram": 0.3,
     "WatchJob": 0.2,
     "WatchJobs": 0.15,
+    "Watch": 0.1,
     "CreateApiKey": 0.2,
     "DeleteJob": 0.1,
     "GetUsage": 0.3,
@@ -52,7 +54,7 @@ class RpcFuzzer:
         self._random = Random(f"rpc-{seed}")
         self._names = Names()
         self._requests = Requests(self._random, self._names, blobs)
-        self._methods = list(methods())
+        self._methods = [*methods(), *health_pb2.DESCRIPTOR.services_by_name["Health"].methods]
         self._weights = [_RARE.get(method.name, 1.0) for method in self._methods]
 
     async def run(self, inputs: int) -> None:
@@ -100,4 +102,4 @@ def _kind(method: MethodDescriptor) -> str:
 
 
 def _waits(method: MethodDescriptor) -> bool:
-    return method.name in ("WatchJob", "WatchJobs")
+    return method.name in ("Watch", "WatchJob", "WatchJobs")

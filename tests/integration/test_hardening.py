@@ -164,6 +164,22 @@ async def test_no_path_ends_the_server_whatever_its_bytes(gateway: GatewayProces
     assert server_info(gateway) is grpc.StatusCode.OK
 
 
+@pytest.mark.parametrize(
+    "method",
+    [
+        "/grpc.health.v1.Health/Check",
+        "/grpc.health.v1.Health/Watch",
+        "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo",
+    ],
+)
+def test_a_broken_request_to_an_open_service_is_the_callers_mistake(new_gateway: NewGateway, method: str) -> None:
+    gateway = new_gateway().start()
+    with grpc.insecure_channel(gateway.target) as channel, pytest.raises(grpc.RpcError) as caught:
+        list(channel.stream_stream(method, None, None)(iter([b"\n\xff"]), timeout=20))
+    assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+    assert '"level": "error"' not in gateway.log
+
+
 async def test_metadata_that_is_no_text_is_refused_and_not_logged(new_gateway: NewGateway) -> None:
     gateway = new_gateway().start()
     key = f"{gateway.api_key}\xff".encode("latin-1")

@@ -1,0 +1,92 @@
+"""Requests that cannot be decoded are the caller's mistake: gRPC by itself would answer UNKNOWN, and log an error of the server."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any, TypeAlias
+
+import grpc
+from google.protobuf.message import DecodeError
+
+_Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
+_Context = grpc.aio.ServicerContext[Any, Any]
+
+MISTAKE = "not a message of the type that this call takes"
+
+
+class Unreadable:
+    """Stands for a request that could not be decoded."""
+
+
+def tolerant(deserializer: Callable[[bytes], Any] | None) -> Callable[[bytes], Any]:
+    """Let a broken request reach the handler as `Unreadable`."""
+    decode = deserializer or bytes
+
+    def decode_or_mark(data: bytes) -> object:
+        try:
+            return decode(data)
+        except DecodeError:
+            return Unreadable()
+
+    return decode_or_mark
+
+
+def behaviour_of(handler: _Handler) -> Any:
+    """Return the function that answers the calls of a method."""
+    return handler.unary_unary or handler.unary_stream or handler.stream_unary or handler.stream_stream
+
+
+def rebuilt(handler: _Handler, behaviour: Any, **serializers: Any) -> _Handler:
+    """Return a handler of the same kind that answers by another function."""
+    kind = {
+        (False, False): grpc.unary_unary_rpc_method_handler,
+        (False, True): grpc.unary_stream_rpc_method_handler,
+        (True, False): grpc.stream_unary_rpc_method_handler,
+        (True, True): grpc.stream_stream_rpc_method_handler,
+    }[bool(handler.request_streaming), bool(handler.response_streaming)]
+    return kind(behaviour, **serializers)
+
+
+def readable_only(handler: _Handler) -> _Handler:
+    """Return a handler that answers INVALID_ARGUMENT where a request cannot be decoded."""
+    behaviour = behaviour_of(handler)
+
+    async def checked(request: Any, context: _Context) -> Any:
+        if isinstance(request, Unreadable):
+            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, MISTAKE)
+        return request
+
+    async def each_checked(requests: AsyncIterator[Any], context: _Context) -> AsyncIterator[Any]:
+        async for request in requests:
+            yield await checked(request, context)
+
+    async def taken(request: Any, context: _Context) -> Any:
+        return each_checked(request, context) if handler.request_streaming else await checked(request, context)
+
+    async def answer(request: Any, context: _Context) -> Any:
+        return await behaviour(await taken(request, context), context)
+
+    async def stream(request: Any, context: _Context) -> AsyncIterator[Any]:
+        async for response in behaviour(await taken(request, context), context):
+            yield response
+
+    return rebuilt(
+        handler,
+        stream if inspect.isasyncgenfunction(behaviour) else answer,
+        request_deserializer=tolerant(handler.request_deserializer),
+        response_serializer=handler.response_serializer,
+    )
+
+
+class ReadableOnly(grpc.aio.ServerInterceptor):
+    """Does so for all methods of a server."""
+
+    async def intercept_service(
+        self,
+        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[_Handler | None]],
+        handler_call_details: grpc.HandlerCallDetails,
+    ) -> _Handler | None:
+        """Return the handler of a method, wrapped."""
+        handler = await continuation(handler_call_details)
+        return None if handler is None else readable_only(handler)
