@@ -32,8 +32,8 @@ from tests.fuzzing.victim import Victim, running_victim
 INPUTS = {
     "rpc": 90_000,
     "port": 25_000,
-    "qpy": 12_000,
-    "openqasm": 25_000,
+    "qpy": 8_000,
+    "openqasm": 20_000,
     "importer": 8_000,
     "parsers": 50_000,
     "guided": 200_000,

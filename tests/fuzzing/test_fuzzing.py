@@ -23,11 +23,11 @@ async def test_no_request_and_no_bytes_on_the_port_harm_the_server(tmp_path: Pat
         victim = Victim(gateway)
         rpcs = RpcFuzzer(gateway.target, gateway.api_key, SEED, circuits())
         port = PortFuzzer(gateway.target, gateway.api_key, SEED)
-        await rpcs.run(300)
-        await port.run(100)
+        await rpcs.run(200)
+        await port.run(60)
         victim.warmed_up()
-        await rpcs.run(2_000)
-        await port.run(400)
+        await rpcs.run(1_000)
+        await port.run(250)
         victim.answers()
         assert rpcs.tally.wrong == []
         assert victim.troubles() == []
@@ -40,8 +40,8 @@ async def test_no_request_and_no_bytes_on_the_port_harm_the_server(tmp_path: Pat
 
 async def test_damaged_programs_are_refused_and_cost_no_worker() -> None:
     for fuzzer, inputs in (
-        (ProgramFuzzer("qpy", partial(qpy_program, files=circuits()), SEED), 150),
-        (ProgramFuzzer("openqasm", openqasm_program, SEED), 400),
+        (ProgramFuzzer("qpy", partial(qpy_program, files=circuits()), SEED), 80),
+        (ProgramFuzzer("openqasm", openqasm_program, SEED), 250),
     ):
         await fuzzer.run(inputs)
         assert fuzzer.tally.wrong == []
@@ -51,7 +51,7 @@ async def test_damaged_programs_are_refused_and_cost_no_worker() -> None:
 
 async def test_parsers_of_the_server_raise_only_what_they_may() -> None:
     fuzzer = ParserFuzzer(SEED)
-    await fuzzer.run(5_000)
+    await fuzzer.run(3_000)
     assert fuzzer.tally.wrong == []
 
 
