@@ -49,8 +49,11 @@ def rebuilt(handler: _Handler, behaviour: Any, **serializers: Any) -> _Handler:
 
 
 def readable_only(handler: _Handler) -> _Handler:
-    """Return a handler that answers INVALID_ARGUMENT where a request cannot be decoded."""
+    """Return a handler that answers INVALID_ARGUMENT to what cannot be decoded, and UNIMPLEMENTED where there is no code."""
     behaviour = behaviour_of(handler)
+
+    # The library's own services leave methods out, too, and the generated code for those logs an error for each call.
+    is_left_out = behaviour.__module__.endswith("_pb2_grpc")
 
     async def checked(request: Any, context: _Context) -> Any:
         if isinstance(request, Unreadable):
@@ -62,6 +65,8 @@ def readable_only(handler: _Handler) -> _Handler:
             yield await checked(request, context)
 
     async def taken(request: Any, context: _Context) -> Any:
+        if is_left_out:
+            await context.abort(grpc.StatusCode.UNIMPLEMENTED, "This server does not have the method.")
         return each_checked(request, context) if handler.request_streaming else await checked(request, context)
 
     async def answer(request: Any, context: _Context) -> Any:

@@ -180,6 +180,14 @@ def test_a_broken_request_to_an_open_service_is_the_callers_mistake(new_gateway:
     assert '"level": "error"' not in gateway.log
 
 
+def test_a_method_that_an_open_service_leaves_out_is_no_error_of_the_server(new_gateway: NewGateway) -> None:
+    gateway = new_gateway().start()
+    with grpc.insecure_channel(gateway.target) as channel, pytest.raises(grpc.RpcError) as caught:
+        channel.unary_unary("/grpc.health.v1.Health/List", None, None)(b"", timeout=20)
+    assert caught.value.code() is grpc.StatusCode.UNIMPLEMENTED
+    assert '"level": "error"' not in gateway.log
+
+
 async def test_metadata_that_is_no_text_is_refused_and_not_logged(new_gateway: NewGateway) -> None:
     gateway = new_gateway().start()
     key = f"{gateway.api_key}\xff".encode("latin-1")
