@@ -52,5 +52,6 @@ _OPEN = (sys.executable, "-m", "benchmarks.open_server")
 
 
 def _get_job(server: Server, folder: Path) -> Callable[[], float]:
-    request, _ = finished_job(server)
-    return load(server, _METHOD, request, folder / str(server.pid), [f"authorization: Bearer {server.api_key}"])
+    request, size = finished_job(server)
+    header = f"authorization: Bearer {server.api_key}"
+    return load(server, _METHOD, request, folder / str(server.pid), [header], response_size=size)

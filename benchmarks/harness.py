@@ -83,6 +83,8 @@ def gateway_server(store: Path | None = None, command: Sequence[str] = _SERVE, *
         environment = {key: value for key, value in os.environ.items() if not key.startswith("GATEWAY_")}
         environment["GATEWAY_STORE__PATH"] = str(store or Path(folder) / "qgateway.db")
         environment["GATEWAY_LOG__LEVEL"] = "warning"
+        # One caller makes all calls, more than any caller should.
+        environment["GATEWAY_ACCESS__MAX_CALLS_PER_SECOND"] = "1000000"
         environment["GRPC_ENABLE_FORK_SUPPORT"] = "false"  # as `gateway serve` does
         environment |= {f"GATEWAY_{name}": value for name, value in settings.items()}
         with _process(command, environment) as process:

@@ -38,8 +38,9 @@ def run(progress: Callable[[], None]) -> list[Figure]:
             request,
             Path(folder) / "get",
             ["authorization: Bearer " + gateway.api_key],
+            response_size=response_size,
         )
-        echo = load(bare, METHOD, b"x" * response_size, Path(folder) / "echo", [])
+        echo = load(bare, METHOD, b"x" * response_size, Path(folder) / "echo", [], response_size=response_size)
         get_job(), echo()  # warm up
         values = interleaved({"get_job": get_job, "echo": echo}, _ROUNDS, progress)
     value, baseline = median(values["get_job"]), median(values["echo"])
@@ -73,7 +74,9 @@ def finished_job(gateway: Server) -> tuple[bytes, int]:
         return request.SerializeToString(), response.ByteSize()
 
 
-def load(server: Server, method: str, request: bytes, body: Path, headers: list[str]) -> Callable[[], float]:
+def load(
+    server: Server, method: str, request: bytes, body: Path, headers: list[str], *, response_size: int
+) -> Callable[[], float]:
     """Return what makes calls of one kind, 64 in flight, and returns how many were answered a second.
 
     Args:
@@ -82,10 +85,11 @@ def load(server: Server, method: str, request: bytes, body: Path, headers: list[
         request: The serialised request of each call.
         body: File for the request.
         headers: Metadata of each call.
+        response_size: Size of the right answer in bytes.
     """
     body.write_bytes(struct.pack(">BI", 0, len(request)) + request)
     command = ["h2load", "-n", str(_CALLS), "-c", str(_CONNECTIONS), "-m", str(_STREAMS), "-d", str(body)]
-    for header in ("content-type: application/grpc", "te: trailers", *headers):
+    for header in ("content-type: application/grpc", "te: trailers", "grpc-timeout: 30S", *headers):
         command += ["-H", header]
     command.append(f"http://{server.target}{method}")
 
@@ -93,8 +97,13 @@ def load(server: Server, method: str, request: bytes, body: Path, headers: list[
         output = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120).stdout
         succeeded = re.search(r"(\d+) succeeded", output)
         rate = re.search(r"finished in [^,]+, ([\d.]+) req/s", output)
-        if succeeded is None or rate is None or int(succeeded[1]) != _CALLS:
+        data = re.search(r"([\d.]+)([KMG]?)B \(\d+\) data", output)
+        if succeeded is None or rate is None or data is None or int(succeeded[1]) != _CALLS:
             raise RuntimeError(f"not every call was answered:\n{output}")
+        # A refusal has no data, and counts as a success here.
+        received = float(data[1]) * {"": 1, "K": 2**10, "M": 2**20, "G": 2**30}[data[2]]
+        if received < _CALLS * response_size:
+            raise RuntimeError(f"not every call was answered with {response_size} bytes:\n{output}")
         return float(rate[1])
 
     return calls_per_second
