@@ -12,6 +12,7 @@ import urllib.parse
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import grpc
 import pytest
@@ -27,6 +28,7 @@ from tests.support.gateway_process import GatewayProcess
 from tests.support.ibm_accounts import ibm_account
 from tests.support.processes import family
 from tests.support.token_issuer import AUDIENCE, token_issuer
+from tests.support.waiting import wait_until
 from tests.support.wire import BELL, Wire
 from tests.unit.credentials.vault_server import VaultServer
 
@@ -107,11 +109,20 @@ def life(channel: grpc.Channel, api_key: str, token: str, old_token: str) -> tup
     wire = Wire(channel, api_key)
     told = []
 
-    def tell(call: Callable[[], object]) -> None:
+    taken = []
+
+    def tell(call: Callable[[], object]) -> bool:
+        """Note what a call told; return whether it succeeded."""
         try:
             told.append(str(call()))
         except grpc.RpcError as error:
             told.append(f"{error.code()} {error.details()} {error.trailing_metadata()} {error.debug_error_string()}")
+            return False
+        return True
+
+    def submit(*arguments: str, **fields: Any) -> job_pb2.Job:
+        taken.append(wire.submit(*arguments, **fields))
+        return taken[-1]
 
     admin = admin_service_pb2_grpc.AdminServiceStub(channel)
     new_key = admin_service_pb2.ApiKey(display_name="x", tenant="dev", roles=[admin_service_pb2.ROLE_SUBMITTER])
@@ -124,7 +135,12 @@ def life(channel: grpc.Channel, api_key: str, token: str, old_token: str) -> tup
     for account in ("local", "alpha", "beta"):
         backend, source = ("local_simulator", BELL) if account == "local" else ("ibm_alder", FLIP)
         options = job_pb2.RunOptions(shots=10)
-        job = wire.submit(source, backend, account=f"accounts/{account}", options=options)
+        fields = {"account": f"accounts/{account}", "options": options}
+        # The provider's broken answers may be met here: the gateway asks again by itself.
+        wait_until(
+            lambda source=source, backend=backend, fields=fields: tell(lambda: submit(source, backend, **fields))
+        )
+        job = taken[-1]
         tell(lambda job=job: list(wire.watch(job.name)))
         tell(lambda job=job: wire.result(job.name))
     listing = account_service_pb2.ListAccountsRequest()
