@@ -1,12 +1,10 @@
 from __future__ import annotations
 
-import json
-import subprocess
 from collections.abc import Callable
 
 from qgateway.v1 import job_pb2, job_service_pb2
 
-from benchmarks.stream_reader import Streams
+from benchmarks.stream_reader import Streams, reading
 from tests.support.gateway_process import GatewayProcess
 from tests.support.wire import connected
 
@@ -31,18 +29,10 @@ def test_of_five_thousand_watches_opened_at_once_every_one_is_served(
             connections=CONNECTIONS,
             streams=STREAMS,
         )
-        with subprocess.Popen(storm.command(), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as reader:
-            assert reader.stdin is not None
-            assert reader.stdout is not None
-
-            def messages(command: str) -> int:
-                """Return how many messages came; the reader fails at a stream that ends."""
-                print(command, file=reader.stdin, flush=True)
-                return len(json.loads(reader.stdout.readline()))
-
-            assert messages("open") == CONNECTIONS * STREAMS
+        # The reader fails at a stream that ends.
+        with reading(storm) as reader:
             renamed = job_service_pb2.UpdateJobRequest(job=job_pb2.Job(name=job.name, display_name="seen by all"))
             renamed.update_mask.paths.append("display_name")
             wire.jobs.UpdateJob(renamed, metadata=wire.metadata, timeout=30)
-            assert messages(f"all {CONNECTIONS * STREAMS}") == CONNECTIONS * STREAMS
-            reader.communicate()
+            reader.command(f"all {CONNECTIONS * STREAMS}")
+            assert len(reader.times()) == CONNECTIONS * STREAMS
