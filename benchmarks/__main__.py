@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TimeElapsedColumn
 from rich.table import Table
 
-from benchmarks import access, latency, parsing, processes, rates, transfers, unary, upstream, watches
+from benchmarks import access, latency, parsing, processes, rates, transfers, unary, upstream, upstream_status, watches
 from benchmarks.harness import Figure
 
 _GROUPS = {
@@ -24,6 +24,7 @@ _GROUPS = {
     "rates": rates.run,
     "latency": latency.run,
     "upstream": upstream.run,
+    "upstream_status": upstream_status.run,
     "processes": processes.run,
     "parsing": parsing.run,
     "watches": watches.run,
