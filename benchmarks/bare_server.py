@@ -6,10 +6,11 @@ It echoes bytes, and it sends bytes that it is given to everyone who watches, wa
 from __future__ import annotations
 
 import asyncio
-import gc
 from typing import Any
 
 import grpc
+
+from benchmarks.bare_serving import serve
 
 METHOD = "/bare.Echo/Echo"
 WATCH_METHOD = "/bare.Echo/Watch"
@@ -44,38 +45,15 @@ class _Watches:
         return b""
 
 
-async def _serve() -> None:
-    server = grpc.aio.server(
-        options=[
-            ("grpc.so_reuseport", 0),
-            ("grpc.server.max_pending_requests", 100_000),
-            ("grpc.server.max_pending_requests_hard_limit", 200_000),
-        ]
-    )
+def main() -> None:
+    """Serve until terminated."""
     watches = _Watches()
     handlers = {
         "Echo": grpc.unary_unary_rpc_method_handler(_echo),
         "Watch": grpc.unary_stream_rpc_method_handler(watches.watch),
         "Publish": grpc.unary_unary_rpc_method_handler(watches.publish),
     }
-    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("bare.Echo", handlers),))
-    port = server.add_insecure_port("127.0.0.1:0")
-    await server.start()
-    # The same care that the gateway takes of its own process.
-    gc.freeze()
-    gc.set_threshold(50_000, 20, 1000)
-    print(f"127.0.0.1:{port}", flush=True)
-    await server.wait_for_termination()
-
-
-def main() -> None:
-    """Serve until terminated, on the event loop that the gateway uses."""
-    try:
-        import uvloop
-    except ImportError:
-        asyncio.run(_serve())
-    else:
-        uvloop.run(_serve())
+    serve("bare.Echo", handlers)
 
 
 if __name__ == "__main__":

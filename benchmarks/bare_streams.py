@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
-import gc
 import os
 from collections.abc import AsyncIterator
 
 import grpc
+
+from benchmarks.bare_serving import serve
 
 DOWNLOAD = "/bare.Streams/Download"
 UPLOAD = "/bare.Streams/Upload"
@@ -33,30 +33,13 @@ async def _upload(requests: AsyncIterator[bytes], context: object) -> bytes:
 _CHUNK = os.urandom(CHUNK_BYTES)
 
 
-async def _serve() -> None:
-    server = grpc.aio.server(options=[("grpc.so_reuseport", 0)])
+def main() -> None:
+    """Serve until terminated."""
     handlers = {
         "Download": grpc.unary_stream_rpc_method_handler(_download),
         "Upload": grpc.stream_unary_rpc_method_handler(_upload),
     }
-    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("bare.Streams", handlers),))
-    port = server.add_insecure_port("127.0.0.1:0")
-    await server.start()
-    # The same care that the gateway takes of its own process.
-    gc.freeze()
-    gc.set_threshold(50_000, 20, 1000)
-    print(f"127.0.0.1:{port}", flush=True)
-    await server.wait_for_termination()
-
-
-def main() -> None:
-    """Serve until terminated, on the event loop that the gateway uses."""
-    try:
-        import uvloop
-    except ImportError:
-        asyncio.run(_serve())
-    else:
-        uvloop.run(_serve())
+    serve("bare.Streams", handlers)
 
 
 if __name__ == "__main__":

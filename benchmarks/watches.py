@@ -45,6 +45,8 @@ _MEMORY_TARGET = 1.3
 _BROADCAST_WATCHERS = 10_000
 _BROADCAST_TARGET = 10.0
 _CALLS_A_SECOND = 100
+_SETTLE_SECONDS = 3.0
+"""Until new watchers have had their first sign of life, which comes a second after they opened: the server is not idle before."""
 _IDLE_SECONDS = 10
 _BROADCASTS = 25
 
@@ -211,6 +213,7 @@ def _kib_per_watcher(side: _Side) -> float:
 
 def _unary_under_broadcast(progress: Callable[[], None]) -> Figure:
     with _gateway() as gateway, reading(gateway.readers(_BROADCAST_WATCHERS)) as reader, _Calls(gateway) as calls:
+        time.sleep(_SETTLE_SECONDS)
         calls.take()
         time.sleep(_IDLE_SECONDS)
         idle = _p99(calls.take())
