@@ -62,6 +62,9 @@ class FaultSpec(BaseModel):
     skip: int = Field(default=0, ge=0)
     """How many matching calls pass before the first that goes wrong."""
 
+    follows: int | None = None
+    """Id of another fault: nothing goes wrong before that has hit a call."""
+
     probability: float = Field(default=1.0, ge=0, le=1)
     """How likely a matching call goes wrong."""
 
@@ -245,9 +248,15 @@ class Faults:
             spec = fault.spec
             if spec.instance is not None and spec.instance not in instance:
                 continue
+            if spec.follows is not None and not self._has_hit(spec.follows):
+                continue
             if any(_matches(name, spec.route) for name in names) and fault.hit():
                 return fault
         return None
+
+    def _has_hit(self, number: int) -> bool:
+        fault = self._faults.get(number)
+        return fault is not None and fault.hits > 0
 
     def _act_late(self, seconds: float, act: Answer) -> None:
         async def late() -> None:

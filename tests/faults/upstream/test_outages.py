@@ -38,9 +38,7 @@ def test_a_five_minute_outage_costs_few_calls_and_no_job(
     control.settings(manual=True)
     with connected(new_lab_gateway(**SCALED).start()) as wire:
         queued = [submit(wire).name for _ in range(8)]
-        control.fault("POST /jobs", "drop", when="after")
-        control.fault("*", **fault, times=None)
-        began = time.monotonic()
+        begin_outage(control, **fault)
         # Until the outage is found out, jobs may be sent into it: what became of them is then in doubt.
         doubtful = [submit(wire).name]
         while (job := submit(wire)).submission.state != job_pb2.Submission.STATE_PENDING:
@@ -52,6 +50,7 @@ def test_a_five_minute_outage_costs_few_calls_and_no_job(
         wait_for_kind(wire, [*queued, *waiting], "PROVIDER_UNREACHABLE", str(fault))
         wait_for_kind(wire, doubtful, "SUBMISSION_UNKNOWN", str(fault))
         control.clear_calls()  # until here the outage was being found out
+        began = time.monotonic()
         wait_until(lambda: time.monotonic() - began > OUTAGE_SECONDS)
         calls = control.counts()
         # One try a `longest_poll` at the most frequent in the end, whatever waits.
@@ -72,8 +71,7 @@ def test_a_gateway_that_starts_in_an_outage_takes_its_jobs_up_all_the_same(
     gateway = new_lab_gateway(**SCALED).start()
     with connected(gateway) as wire:
         queued = submit(wire)
-        control.fault("POST /jobs", "drop", when="after")
-        control.fault("*", "drop", times=None)
+        begin_outage(control, action="drop")
         doubtful = submit(wire)
     gateway.kill()
     gateway.start()
@@ -154,6 +152,15 @@ def test_a_job_that_the_provider_forgot_fails_and_is_not_sent_again(
         control.advance(other.provider_job_id, "Completed")
         assert finish(wire, other.name, "the other").status == job_pb2.JOB_STATUS_DONE
     assert len(control.jobs()) == 2
+
+
+def begin_outage(control: EmulatorControl, **fault: Any) -> None:
+    """Let the service be away from the next new job on, which it takes without an answer.
+
+    Nothing goes wrong before: a gateway that has met a failure sends no new job until it knows that the service is back.
+    """
+    lost = control.fault("POST /jobs", "drop", when="after")
+    control.fault("*", **fault, times=None, follows=lost)
 
 
 def events(wire: Any, name: str) -> list[job_pb2.JobEvent]:

@@ -152,6 +152,13 @@ def test_a_fault_skips_calls_and_hits_as_often_as_it_should(caller: Caller, cont
     assert statuses == [200, 200, 503, 503, 200, 200]
 
 
+def test_a_fault_that_follows_another_begins_with_that_one(caller: Caller, control: EmulatorControl) -> None:
+    first = control.fault("GET /jobs", "respond", status=500)
+    control.fault("*", "respond", status=503, times=None, follows=first)
+    routes = ("/backends", "/jobs", "/jobs", "/backends")
+    assert [caller.request("GET", route).status_code for route in routes] == [200, 500, 503, 503]
+
+
 def test_random_faults_are_repeatable_by_their_seed(caller: Caller, control: EmulatorControl) -> None:
     def statuses(seed: int) -> list[int]:
         control.fault("GET /backends", "respond", status=503, probability=0.5, seed=seed, times=None)
