@@ -156,7 +156,7 @@ def test_a_fault_that_follows_another_begins_with_that_one(caller: Caller, contr
     first = control.fault("GET /jobs", "respond", status=500)
     control.fault("*", "respond", status=503, times=None, follows=first)
     routes = ("/backends", "/jobs", "/jobs", "/backends")
-    assert [caller.request("GET", route).status_code for route in routes] == [200, 500, 503, 503]
+    assert [caller.call("GET", route).status_code for route in routes] == [200, 500, 503, 503]
 
 
 def test_random_faults_are_repeatable_by_their_seed(caller: Caller, control: EmulatorControl) -> None:
