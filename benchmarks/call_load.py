@@ -1,13 +1,15 @@
 """A caller that keeps many unary calls in flight and costs next to nothing: HTTP/2 frames straight to the socket.
 
-Each call has a text of its own in its request, such as a request id: load generators for HTTP/2 send the same request again and
-again. Run as a process, it reads numbers of calls from its standard input, makes as many, and answers with the seconds that took.
+Load generators for HTTP/2 send the same request again and again, and show no certificate. Here each call may have a text of its
+own in its request, such as a request id, and a connection may be one of mutual TLS. Run as a process, it reads numbers of calls
+from its standard input, makes as many, and answers with the seconds that took.
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
+import ssl
 import subprocess
 import sys
 import time
@@ -26,17 +28,37 @@ _PATIENCE = 120.0
 
 
 @dataclass(frozen=True, slots=True)
+class MutualTls:
+    """What a caller trusts, and what it shows: the paths of PEM files."""
+
+    root: str
+    certificate: str
+    key: str
+
+    def context(self) -> ssl.SSLContext:
+        """Return how connections are made."""
+        context = ssl.create_default_context(cafile=self.root)
+        context.load_cert_chain(self.certificate, self.key)
+        context.set_alpn_protocols(["h2"])
+        return context
+
+
+@dataclass(frozen=True, slots=True)
 class Calls:
     """Which calls to make."""
 
     target: str
     method: str
     request: str
-    """The start of each serialised request, in hexadecimal. The text of the call's own follows it."""
+    """Each serialised request, in hexadecimal."""
     headers: dict[str, str]
     connections: int
     in_flight: int
     """Calls in flight on each connection."""
+    own_texts: bool = True
+    """Whether a text of the call's own follows each request."""
+    tls: MutualTls | None = None
+    """None: plain text."""
 
 
 @contextmanager
@@ -67,7 +89,8 @@ class _Connection(asyncio.Protocol):
         self._calls = calls
         self._work = work
         self._frames = http2.Frames(self._take)
-        self._headers = http2.request_headers(calls.target, calls.method, calls.headers)
+        scheme = "https" if calls.tls else "http"
+        self._headers = http2.request_headers(calls.target, calls.method, calls.headers, scheme=scheme)
         self._request = bytes.fromhex(calls.request)
         self._streams = count(1, 2)
         self._answered: set[int] = set()
@@ -95,9 +118,10 @@ class _Connection(asyncio.Protocol):
         self._work.fail(f"the server closed a connection: {error}")
 
     def _call(self) -> None:
-        text = self._work.next_text()
-        if text is not None:
-            self._out.append(http2.call(next(self._streams), self._headers, self._request + text))
+        if not self._work.take():
+            return
+        text = self._work.next_text() if self._calls.own_texts else b""
+        self._out.append(http2.call(next(self._streams), self._headers, self._request + text))
 
     def _flush(self) -> None:
         if self._out:
@@ -139,11 +163,15 @@ class _Work:
         await asyncio.wait_for(self._done, _PATIENCE)
         return time.monotonic() - began
 
-    def next_text(self) -> bytes | None:
-        """Return the text of the next call, or None if there is none."""
+    def take(self) -> bool:
+        """Take one of the calls that are left to be made; return whether there was one."""
         if not self._to_make:
-            return None
+            return False
         self._to_make -= 1
+        return True
+
+    def next_text(self) -> bytes:
+        """Return a text that no other call has."""
         return f"{self._prefix}{next(self._numbers):08d}".encode()
 
     def answered(self) -> None:
@@ -164,8 +192,9 @@ async def _serve(calls: Calls) -> None:
     await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(commands), sys.stdin)
     host, _, port = calls.target.rpartition(":")
     work = _Work()
+    tls = calls.tls.context() if calls.tls else None
     connections = [
-        (await loop.create_connection(lambda: _Connection(calls, work), host, int(port)))[1]
+        (await loop.create_connection(lambda: _Connection(calls, work), host, int(port), ssl=tls))[1]
         for _ in range(calls.connections)
     ]
     while line := await commands.readline():
@@ -178,7 +207,9 @@ async def _serve(calls: Calls) -> None:
 
 
 def _main() -> None:
-    calls = Calls(**json.loads(sys.argv[1]))
+    document = json.loads(sys.argv[1])
+    tls = document.pop("tls")
+    calls = Calls(**document, tls=MutualTls(**tls) if tls else None)
     try:
         import uvloop
     except ImportError:

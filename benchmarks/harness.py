@@ -93,13 +93,14 @@ def gateway_server(store: Path | None = None, command: Sequence[str] = _SERVE, *
 
 
 @contextmanager
-def bare_server(module: str = "benchmarks.bare_server") -> Iterator[Server]:
+def bare_server(module: str = "benchmarks.bare_server", *arguments: str) -> Iterator[Server]:
     """Run a bare building block: by default a grpc.aio server that echoes bytes.
 
     Args:
         module: What to run; it prints the address that it listens on.
+        arguments: What it is told.
     """
-    command = [sys.executable, "-m", module]
+    command = [sys.executable, "-m", module, *arguments]
     with _process(command, dict(os.environ)) as process:
         yield Server(process.pid, _line(process))
 

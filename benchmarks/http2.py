@@ -29,11 +29,11 @@ def greeting(window: int = LARGEST_WINDOW) -> bytes:
     return PREFACE + frame(SETTINGS, 0, 0, settings) + frame(WINDOW_UPDATE, 0, 0, grow)
 
 
-def request_headers(target: str, method: str, more: dict[str, str]) -> bytes:
+def request_headers(target: str, method: str, more: dict[str, str], *, scheme: str = "http") -> bytes:
     """Return the headers of a gRPC call, as HPACK literals that are neither indexed nor compressed (RFC 7541, 6.2.2)."""
     headers = {
         ":method": "POST",
-        ":scheme": "http",
+        ":scheme": scheme,
         ":path": method,
         ":authority": target,
         "content-type": "application/grpc",

@@ -58,12 +58,12 @@ def run(progress: Callable[[], None]) -> list[Figure]:
     ]
 
 
-def finished_job(gateway: Server) -> tuple[bytes, int]:
+def finished_job(gateway: Server, tls: grpc.ChannelCredentials | None = None) -> tuple[bytes, int]:
     """Run a job to its end. Returns the serialised GetJobRequest and the size of its response."""
     metadata = (("authorization", f"Bearer {gateway.api_key}"),)
     circuits = [program_pb2.OpenQasmCircuit(source=_BELL)]
     program = program_pb2.Program(openqasm=program_pb2.OpenQasmProgram(circuits=circuits))
-    with grpc.insecure_channel(gateway.target) as channel:
+    with grpc.secure_channel(gateway.target, tls) if tls else grpc.insecure_channel(gateway.target) as channel:
         jobs = job_service_pb2_grpc.JobServiceStub(channel)
         submission = job_service_pb2.SubmitJobRequest(program=program, backend="local_simulator", tags=["bench"])
         job = jobs.SubmitJob(submission, metadata=metadata, timeout=60).job
