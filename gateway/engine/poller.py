@@ -236,10 +236,9 @@ class Poller:
                 return
             await self._change(job.id, partial(transitions.failed, failure=JobFailure(error.reason, error.message)))
         else:
-            done = await self._change(job.id, partial(transitions.finished, update=update, result=result))
+            with self._recent_results.kept(job.id, result):
+                await self._change(job.id, partial(transitions.finished, update=update, result=result))
             await async_failpoint("result.stored")
-            if done is not None and done.status is JobStatus.DONE:
-                self._recent_results.put(job.id, result)
         await self._drop(update.provider_job_id)
 
     def _try_later(self, provider_job_id: str, error: GatewayError) -> _Later:

@@ -58,9 +58,9 @@ class Results:
                 reason=Reason.RESULT_NOT_READY,
                 metadata={"job": job_id, "status": job.status},
             )
-        result: KeptPayload | None = self._recent_results.get(job_id)
-        if result is None and job.status is JobStatus.DONE:
-            result = await self._store.read_result(job_id)
+        result: KeptPayload | None = None
+        if job.status is JobStatus.DONE:
+            result = self._recent_results.get(job_id) or await self._store.read_result(job_id)
         if result is None:
             why = f" {job.failure.message}" if job.failure else ""
             raise FailedPrecondition(

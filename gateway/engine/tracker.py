@@ -114,9 +114,8 @@ class Tracker:
         try:
             if update.status is JobStatus.DONE:
                 result = await self._store.payloads.keep(await self._provider.fetch_result(update.provider_job_id))
-                job = await self._store.change_job(job_id, partial(transitions.finished, update=update, result=result))
-                if job.status is JobStatus.DONE:
-                    self._recent_results.put(job_id, result)
+                with self._recent_results.kept(job_id, result):
+                    await self._store.change_job(job_id, partial(transitions.finished, update=update, result=result))
             elif update.status.is_final:
                 await self._store.change_job(job_id, partial(transitions.ended, update=update))
             else:

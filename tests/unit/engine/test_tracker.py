@@ -1,9 +1,13 @@
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 
 from gateway.domain import failpoints
 from gateway.domain.job import JobEvent, JobStatus
+from gateway.domain.payload import Payload
+from tests.support.waiting import until
 from tests.unit.engine.conftest import ALICE, Engine
 
 
@@ -23,3 +27,23 @@ async def test_news_that_could_not_be_committed_is_committed_later_and_in_its_or
         JobStatus.RUNNING,
         JobStatus.DONE,
     ]
+
+
+async def test_who_is_told_that_a_job_is_done_finds_its_result_at_hand(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def read_result(job_id: str) -> Payload:
+        raise AssertionError("the result was read from the store")
+
+    async def result_when_told() -> Payload:
+        async for news in engine.watches.watch(ALICE, job.id, None, engine.heartbeat):
+            if isinstance(news, JobEvent) and news.job.status is JobStatus.DONE:
+                return (await engine.results.result(ALICE, job.id))[1]
+        raise AssertionError("the job never was DONE")
+
+    monkeypatch.setattr(engine.store, "read_result", read_result)
+    job = await engine.submit()
+    waiting = asyncio.create_task(result_when_told())
+    await until(lambda: engine._hub.watchers)
+    engine.provider.tell(job.id, JobStatus.DONE)
+    assert await waiting == f"result of {job.id}".encode()
