@@ -101,6 +101,9 @@ class ServerSettings(Section):
     """Seconds without a sign of life after which a client is asked for one, so that those who vanished are noticed."""
     keepalive_timeout: Annotated[float, Field(ge=1, le=600)] = 10.0
     """Seconds after which a client that does not answer is taken for gone, and its streams end."""
+    stalled_stream_timeout: Annotated[float, Field(ge=1, le=24 * 3600)] = 300.0
+    """Seconds after which a watch or a download ends whose client is alive, but takes nothing of what it asked for. It can go on
+    where it stopped."""
     handshake_timeout: Annotated[float, Field(ge=1, le=120)] = 10.0
     """Seconds that a new connection has to say its first words, those of TLS included, before it is closed."""
     max_connection_idle: Annotated[float, Field(ge=1)] = 900.0

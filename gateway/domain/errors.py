@@ -108,6 +108,8 @@ class Reason(StrEnum):
     """The backend takes no more jobs for now."""
     TOO_MANY_STREAMS = "TOO_MANY_STREAMS"
     """The server has no room for another stream."""
+    STREAM_STALLED = "STREAM_STALLED"
+    """The reader of a stream took nothing for too long."""
     SERVER_STOPPING = "SERVER_STOPPING"
     """The server is about to stop."""
     PROVIDER_UNAVAILABLE = "PROVIDER_UNAVAILABLE"

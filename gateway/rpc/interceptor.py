@@ -6,9 +6,8 @@ Servicers behind it find the caller in `current_caller()` and simply raise domai
 from __future__ import annotations
 
 import asyncio
-import inspect
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from contextvars import ContextVar
 from dataclasses import replace
 from typing import Any, TypeAlias
@@ -112,21 +111,10 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
                 await _abort(method, error, context)
                 raise
 
-        async def stream(request: object, context: _Context) -> AsyncIterator[object]:
-            try:
-                await gate.admit(request, context)
-                with self._open_calls.of(current_caller()):
-                    async for response in behaviour(request, context):
-                        yield response
-            except Exception as error:
-                await _abort(method, error, context)
-                raise
-
-        # A handler that writes its stream by itself is a coroutine like one that answers once.
-        wrapped = stream if inspect.isasyncgenfunction(behaviour) else answer
+        # Streams are written by their handlers themselves, which are coroutines like those that answer once.
         return rebuilt(
             handler,
-            wrapped,
+            answer,
             request_deserializer=None if method in _READ_BY_SERVICER else tolerant(handler.request_deserializer),
             response_serializer=_sparing(handler.response_serializer),
         )

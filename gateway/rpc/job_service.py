@@ -25,7 +25,7 @@ class JobService(Transfers):
 
     def __init__(self, engine: Engine, limits: Limits) -> None:
         super().__init__(engine, limits)
-        self._streams = WatchStreams(engine, limits)
+        self._streams = WatchStreams(engine, limits, self._stalled)
 
     async def SubmitJob(
         self, request: job_service_pb2.SubmitJobRequest, context: _Context

@@ -6,7 +6,7 @@ A chunk is a message with one large field. Written and read by hand, its bytes a
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
 from typing import Any
 
@@ -21,6 +21,7 @@ from gateway.engine.results import Download
 from gateway.rpc import messages, requests
 from gateway.rpc.interceptor import current_caller
 from gateway.rpc.limits import Limits
+from gateway.rpc.stalled_streams import StalledStreams
 
 _Context = grpc.aio.ServicerContext[Any, Any]
 
@@ -38,10 +39,11 @@ class Transfers(job_service_pb2_grpc.JobServiceServicer):
     def __init__(self, engine: Engine, limits: Limits) -> None:
         self._engine = engine
         self._limits = limits
+        self._stalled = StalledStreams(limits.stalled_stream_timeout)
 
-    async def DownloadJobResult(  # type: ignore[override]  # the responses are serialised already
+    async def DownloadJobResult(  # type: ignore[override]  # it writes by itself, so that it knows who does not read
         self, request: job_service_pb2.DownloadJobResultRequest, context: _Context
-    ) -> AsyncIterator[bytes]:
+    ) -> None:
         """Stream a result."""
         download = await self._engine.results.download_result(
             current_caller(),
@@ -49,12 +51,11 @@ class Transfers(job_service_pb2_grpc.JobServiceServicer):
             offset=requests.offset(request.offset),
             piece_bytes=self._limits.chunk_bytes,
         )
-        async for chunk in _chunks(download):
-            yield chunk
+        await self._send(download, context)
 
-    async def DownloadJobProgram(  # type: ignore[override]  # the responses are serialised already
+    async def DownloadJobProgram(  # type: ignore[override]  # as DownloadJobResult
         self, request: job_service_pb2.DownloadJobProgramRequest, context: _Context
-    ) -> AsyncIterator[bytes]:
+    ) -> None:
         """Stream a program."""
         download = await self._engine.results.download_program(
             current_caller(),
@@ -62,8 +63,12 @@ class Transfers(job_service_pb2_grpc.JobServiceServicer):
             offset=requests.offset(request.offset),
             piece_bytes=self._limits.chunk_bytes,
         )
-        async for chunk in _chunks(download):
-            yield chunk
+        await self._send(download, context)
+
+    async def _send(self, download: Download, context: _Context) -> None:
+        async with aclosing(_chunks(download)) as chunks:
+            async for chunk in chunks:
+                await self._stalled.write(context, chunk)
 
     async def UploadProgram(  # type: ignore[override]  # the requests come as bytes
         self, request_iterator: AsyncIterator[bytes], context: _Context
@@ -120,7 +125,7 @@ def _decoded(message: bytes) -> job_service_pb2.UploadProgramRequest:
         raise InvalidArgument.field("request", "not a message of the type that this call takes") from None
 
 
-async def _chunks(download: Download) -> AsyncIterator[bytes]:
+async def _chunks(download: Download) -> AsyncGenerator[bytes]:
     """Yield serialised responses; the first one also tells size and SHA-256 of the whole."""
     whole = job_service_pb2.DownloadJobResultResponse(
         total_size_bytes=download.size_bytes, sha256=bytes.fromhex(download.sha256)

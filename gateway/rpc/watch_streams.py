@@ -17,6 +17,7 @@ from gateway.domain.job import EventType, JobEvent
 from gateway.engine.engine import Engine
 from gateway.rpc import messages, requests
 from gateway.rpc.limits import Limits
+from gateway.rpc.stalled_streams import StalledStreams
 from gateway.rpc.stream_limit import StreamLimit
 
 _MAX_SENT_ALONG = 1024 * 1024
@@ -31,14 +32,16 @@ class WatchStreams:
     Args:
         engine: What the watches look at.
         limits: How long a stream may be silent.
+        stalled: Gives up what is not read.
     """
 
-    def __init__(self, engine: Engine, limits: Limits) -> None:
+    def __init__(self, engine: Engine, limits: Limits, stalled: StalledStreams) -> None:
         self._watches = engine.watches
         self._results = engine.results
         self._tokens = engine.tokens
         self._heartbeat = limits.heartbeat_interval
         self._limit = StreamLimit(limits.max_streams_per_caller)
+        self._stalled = stalled
 
     async def watch_job(self, caller: Caller, request: job_service_pb2.WatchJobRequest, context: _Context) -> None:
         """Write what becomes of one job, to its end.
@@ -59,7 +62,7 @@ class WatchStreams:
                     else:
                         response = messages.watch_event(news, self._tokens.token(news.revision))
                         response += await self._sent_along(caller, news, request.max_result_bytes)
-                    await context.write(response)
+                    await self._stalled.write(context, response)
 
     async def watch_jobs(self, caller: Caller, request: job_service_pb2.WatchJobsRequest, context: _Context) -> None:
         """Write what becomes of all jobs that match.
@@ -79,7 +82,7 @@ class WatchStreams:
                         response = messages.watch_event(news, request.resume_token)
                     else:
                         response = messages.watch_event(news, self._tokens.token(news.revision))
-                    await context.write(response)
+                    await self._stalled.write(context, response)
 
     def _after(self, request: job_service_pb2.WatchJobRequest | job_service_pb2.WatchJobsRequest) -> int | None:
         return self._tokens.read(request.resume_token) if request.resume_token else None

@@ -88,8 +88,12 @@ def details(error: grpc.aio.AioRpcError) -> dict[str, Any]:
 
 
 @pytest.fixture
-async def wire(tmp_path: Path) -> AsyncIterator[Wire]:
-    limits = Limits(heartbeat_interval=0.2, chunk_bytes=4)
+def limits() -> Limits:
+    return Limits(heartbeat_interval=0.2, chunk_bytes=4)
+
+
+@pytest.fixture
+async def wire(tmp_path: Path, limits: Limits) -> AsyncIterator[Wire]:
     keys = [
         ApiKey(role, "chemistry" if role is Role.OPERATOR else "physics", role, hash_api_key(key))
         for role, key in KEYS.items()
