@@ -44,3 +44,13 @@ class Rates:
             self._full_at = {name: at for name, at in self._full_at.items() if at > now}
             self._sweep_at = max(_FEW, 2 * len(self._full_at))
         return 0.0
+
+    def give_back(self, name: str, per_second: float) -> None:
+        """Give back a token that was not needed.
+
+        Args:
+            name: Whose.
+            per_second: How many come back in a second, as it was for `take`.
+        """
+        if name in self._full_at:
+            self._full_at[name] -= 1.0 / per_second

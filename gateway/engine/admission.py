@@ -58,6 +58,12 @@ class Admission:
                 retry_after=wait,
             )
 
+    def uncount(self, caller: Caller) -> None:
+        """Take back the count of a submission that turned out to be an earlier one, sent again."""
+        limit = self.limits(caller).submissions_per_minute
+        if limit is not None:
+            self._rates.give_back(caller.tenant, limit / 60.0)
+
     def check_request(self, caller: Caller, program_bytes: int, options: RunOptions) -> None:
         """Check what can be seen before the program is read.
 

@@ -136,7 +136,7 @@ class Submissions:
                 retry_after=1.0,
             )
         key = _program_key(caller, request)
-        looked = self._looks_first(caller, key)
+        looked = self._looks_first(key)
         if looked and (earlier := await self._earlier(caller, request)) is not None:
             return _same_request(earlier, request), True
         try:
@@ -152,18 +152,14 @@ class Submissions:
         accepting.add_done_callback(self._accepted)
         return await asyncio.shield(accepting)
 
-    def _looks_first(self, caller: Caller, key: ProgramKey) -> bool:
+    def _looks_first(self, key: ProgramKey) -> bool:
         """Return whether to look for a job of the same request before anything else. The store finds it at the latest.
 
-        Whoever repeats a request need not wait until a program is read, nor lose one of so many submissions. And what is handed
-        over before it is stored would run twice for a moment.
+        Whoever repeats a request need not wait until a program is read. And what is handed over before it is stored would run
+        twice for a moment.
         """
         known = self._programs.get(key)
-        return (
-            known is None
-            or self._dispatchers[known.backend.account].is_immediate
-            or self._admission.limits(caller).submissions_per_minute is not None
-        )
+        return known is None or self._dispatchers[known.backend.account].is_immediate
 
     async def _earlier(self, caller: Caller, request: JobRequest) -> Job | None:
         """Return the job that an earlier request with the same id made."""
@@ -224,6 +220,7 @@ class Submissions:
             if stored is None or stored.id != job.id:
                 await dispatcher.abandon(job) if begun else dispatcher.unclaim(job)
         if stored.id != job.id:
+            self._admission.uncount(caller)
             return _same_request(stored, request), True
         if begun:
             dispatcher.follow(stored)

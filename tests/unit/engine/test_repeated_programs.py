@@ -10,9 +10,10 @@ from pathlib import Path
 import pytest
 
 from gateway.domain.backend import Backend
-from gateway.domain.errors import AlreadyExists, InvalidArgument
+from gateway.domain.errors import AlreadyExists, InvalidArgument, Reason, ResourceExhausted
 from gateway.domain.job import PendingKind, RunOptions
 from gateway.domain.payload import Payload
+from gateway.domain.policy import NO_LIMITS, Policy, TenantPolicy
 from gateway.domain.program import PreparedProgram
 from gateway.engine.pacing import Pacing
 from gateway.engine.recent_programs import KnownProgram, ProgramKey, RecentPrograms
@@ -82,6 +83,20 @@ async def test_a_repeated_request_of_a_known_program_takes_no_place_of_another_j
     third = await paced.submit(request_id="t")
     assert third.pending_reason is not None
     assert third.pending_reason.kind is PendingKind.PACED
+
+
+async def test_a_repeated_request_of_a_known_program_counts_as_no_submission(tmp_path: Path) -> None:
+    three = Policy(TenantPolicy(limits=replace(NO_LIMITS, submissions_per_minute=3)))
+    async with running_engine(tmp_path / "store.db", PolledProvider(), policy=three) as engine:
+        first = await engine.submit(request_id="r")
+        again = [await engine.submit(request_id="r") for _ in range(5)]
+        assert {job.id for job in again} == {first.id}
+        for request_id in ("s", "t"):
+            await engine.submit(request_id=request_id)
+        with pytest.raises(ResourceExhausted) as refused:
+            await engine.submit(request_id="u")
+        assert refused.value.reason is Reason.SUBMISSION_RATE_EXCEEDED
+        assert (await engine.submit(request_id="r")).id == first.id
 
 
 async def test_a_repeated_request_gets_its_job_even_if_it_would_be_refused_now(
