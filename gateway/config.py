@@ -6,6 +6,7 @@ a setting is `GATEWAY_` and its path in capitals, with two underscores between t
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import tomllib
@@ -13,7 +14,13 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
+from pydantic_settings import (
+    BaseSettings,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    SettingsError,
+    TomlConfigSettingsSource,
+)
 
 from gateway.access.api_keys import ApiKey, hash_api_key
 from gateway.config_accounts import AccountSettings, LocalAccountSettings
@@ -359,8 +366,17 @@ def load_settings(path: Path | None = None, **overrides: Any) -> Settings:
         return FileSettings(**overrides)
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"{path} is not TOML: {error}") from None
+    except SettingsError as error:
+        raise ConfigError(_explain_variable(error.__cause__)) from None
     except ValidationError as error:
         raise ConfigError(_explain(error, path)) from None
+
+
+def _explain_variable(error: BaseException | None) -> str:
+    """Return which variable is not JSON, and why. Its value is left out: it could hold a secret."""
+    text = error.doc if isinstance(error, json.JSONDecodeError) else None
+    names = [name for name, value in os.environ.items() if value == text and name.upper().startswith("GATEWAY_")]
+    return f"{' or '.join(names) or 'A variable of the environment'} is not JSON: {error}"
 
 
 def _explain(error: ValidationError, path: Path | None) -> str:

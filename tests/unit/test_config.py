@@ -106,6 +106,14 @@ def test_an_account_can_come_from_the_environment(monkeypatch: pytest.MonkeyPatc
     assert account.key_sealed == "lab"
 
 
+@pytest.mark.parametrize("name", ["GATEWAY_ACCOUNTS", "GATEWAY_SERVER__TLS", "GATEWAY_ACCESS__ISSUERS"])
+def test_a_variable_that_is_not_json_is_refused_by_its_name(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.setenv(name, '{"canary": ')
+    with pytest.raises(ConfigError, match=f"{name} is not JSON") as caught:
+        load_settings()
+    assert "canary" not in str(caught.value)
+
+
 def test_a_key_in_vault_is_reached_by_token_or_as_a_role(tmp_path: Path) -> None:
     head = f"[accounts.lab]\nprovider = 'ibm'\ncrn = '{CRN}'\n[accounts.lab.key_vault]\naddress = 'https://v'\npath = 'p'\n"
     for way in ("token_env = 'T'", "token_file = '/t'", "role_id = 'r'\nsecret_id_env = 'S'"):

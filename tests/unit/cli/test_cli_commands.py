@@ -167,6 +167,16 @@ def test_run_of_a_job_that_fails_exits_with_1(fake: FakeGateway, qgateway: Comma
     assert fake.requests["GetJobResult"] == []
 
 
+def test_run_that_ends_before_the_job_says_how_to_go_on(fake: FakeGateway, qgateway: Command, circuit: str) -> None:
+    with_run(fake)
+    fake.on("WatchJob", stream(event(1, "QUEUED", "SNAPSHOT"), hang))
+    done = qgateway("run", circuit, "--timeout", "0.5")
+    assert done.returncode == 5
+    assert "The job goes on" in done.stderr
+    assert "qgateway watch abc" in done.stderr
+    assert "qgateway cancel abc" in done.stderr
+
+
 def test_run_uploads_what_is_too_large_for_a_message(fake: FakeGateway, qgateway: Command, tmp_path: Path) -> None:
     with_run(fake)
     (tmp_path / "large.qasm").write_text(BELL + "// " + "x" * 2**21)

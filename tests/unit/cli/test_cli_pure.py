@@ -59,7 +59,8 @@ def test_a_histogram_shows_the_most_frequent_first_with_its_share() -> None:
 def test_a_histogram_sums_up_what_it_does_not_show() -> None:
     lines = drawn({f"{value:04b}": 1 for value in range(16)}, most=2)
     assert len(lines) == 3
-    assert lines[2] == "14 other outcomes with 14 shots (87.5%)"
+    assert lines[2] == "14 other outcomes (14 of 16 shots, 87.5%)"
+    assert drawn({"0": 3, "1": 1}, most=1)[1] == "1 other outcome (1 of 4 shots, 25.0%)"
 
 
 def test_a_histogram_needs_no_block_characters() -> None:

@@ -104,6 +104,12 @@ def test_diagnostics_of_a_failed_call_are_those_of_the_call() -> None:
     assert "gw:1" in error.diagnostics()
 
 
+def test_diagnostics_do_not_repeat_what_the_message_says() -> None:
+    details = ErrorDetails("INVALID_FIELD", violations=[Violation("options.shots", "must be positive")])
+    error = GatewayCallError("options.shots: must be positive", code="INVALID_ARGUMENT", details=details)
+    assert error.diagnostics().count("must be positive") == 1
+
+
 @pytest.mark.parametrize(
     ("code", "reason", "kind"),
     [

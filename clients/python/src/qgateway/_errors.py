@@ -125,7 +125,11 @@ class GatewayCallError(Exception):
             lines.append(f"  job: {self.job_id}")
         if self.target:
             lines.append(f"  gateway: {self.target}")
-        lines += [f"  {violation.field}: {violation.description}" for violation in self.violations]
+        lines += [
+            f"  {violation.field}: {violation.description}"
+            for violation in self.violations
+            if not self.message.endswith(violation.description)  # the message has said it
+        ]
         if self.retry_after is not None:
             lines.append(f"  may be repeated after: {self.retry_after:g} s")
         if advice := what_to_do(self.reason, self.code, self.target):

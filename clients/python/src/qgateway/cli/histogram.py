@@ -37,7 +37,8 @@ def bars(counts: Mapping[str, int], console: Console, most: int) -> Iterator[Tex
         yield Text.assemble(f"{outcome:>{label}}  ", (f"{bar:<{width}}", "cyan"), f"  {numbers}")
     if rest:
         count = sum(count for _, count in rest)
-        yield Text(f"{len(rest)} other outcomes with {count} shots ({count / shots:.1%})", style="dim")
+        others = "1 other outcome" if len(rest) == 1 else f"{len(rest)} other outcomes"
+        yield Text(f"{others} ({count} of {shots} shots, {count / shots:.1%})", style="dim")
 
 
 def _bar(share: float, width: int, *, blocks: bool) -> str:

@@ -251,7 +251,7 @@ def _facts(job: job_pb2.Job) -> Iterator[tuple[str, Any]]:
     yield "Name", job.display_name
     yield "Status", status_text(status_of(job))
     yield "Failure", f"{job.failure.reason}: {job.failure.message}" if job.HasField("failure") else ""
-    yield "Waiting because", job.pending_reason.message
+    yield "Pending because", job.pending_reason.message
     yield "Queue position", str(job.queue.position) if job.queue.HasField("position") else ""
     yield "Backend", job.backend
     yield "Account", job.account

@@ -162,7 +162,12 @@ def _attach(session: Session, request: job_service_pb2.SubmitJobRequest, program
 def _wait(session: Session, job: job_pb2.Job, timeout: float | None, top: int) -> None:
     output = session.output
     follower = Follower() if output.as_json else follower_on(output.errors, job)
-    job = follow(session, job, follower, timeout)
+    try:
+        job = follow(session, job, follower, timeout)
+    except (KeyboardInterrupt, TimeoutError):
+        name = job_id(job.name)
+        output.note(f"The job goes on. 'qgateway watch {name}' follows it, 'qgateway cancel {name}' ends it.")
+        raise
     found = fetch_result(session, job.name) if status_of(job) == "DONE" else None
     if output.as_json:
         output.document({"job": job_data(job), "result": result_data(found) if found else None})

@@ -27,10 +27,12 @@ def usage(
     *,
     by: Annotated[By, typer.Option(help="By what to add up.")] = By.TENANT,
     since: Annotated[
-        datetime | None, typer.Option(formats=["%Y-%m-%d"], help="First day, UTC. Default: the first of this month.")
+        datetime | None,
+        typer.Option(formats=["%Y-%m-%d"], metavar="DATE", help="First day, UTC. Default: the first of this month."),
     ] = None,
     until: Annotated[
-        datetime | None, typer.Option(formats=["%Y-%m-%d"], help="Day after the last, UTC. Default: today counts.")
+        datetime | None,
+        typer.Option(formats=["%Y-%m-%d"], metavar="DATE", help="Day after the last, UTC. Default: today counts."),
     ] = None,
     account: Annotated[str, typer.Option(metavar="NAME", help="Only this account.")] = "",
     tenant: Annotated[str, typer.Option(metavar="NAME", help="Another tenant, or - for all. Operators only.")] = "",

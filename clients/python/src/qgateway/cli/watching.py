@@ -164,7 +164,7 @@ class LiveLine(Follower):
 
 def watch(
     session: Session,
-    job: Annotated[str, typer.Argument(metavar="[JOB]", help="Id of the job. Default: all jobs, from now on.")] = "",
+    job: Annotated[str, typer.Argument(metavar="JOB", help="Id of the job. Default: all jobs, from now on.")] = "",
     *,
     status: StatusOption = None,
     backend: BackendOption = None,
