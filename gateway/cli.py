@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import sys
-import tempfile
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Annotated, Any
@@ -219,8 +218,10 @@ def _dev_overrides(overrides: dict[str, Any], cleanup: ExitStack) -> str:
         "api_keys": [{"name": "dev", "tenant": "dev", "role": "operator", "sha256": hash_api_key(key)}]
     }
     if "GATEWAY_STORE__PATH" not in os.environ:
-        folder = cleanup.enter_context(tempfile.TemporaryDirectory(prefix="qgateway-dev-"))
-        overrides["store"] = {"path": Path(folder) / "qgateway.db"}
+        from gateway.store import temporary_folder
+
+        folder = cleanup.enter_context(temporary_folder("qgateway-dev-"))
+        overrides["store"] = {"path": folder / "qgateway.db"}
     return key
 
 

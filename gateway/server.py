@@ -334,7 +334,7 @@ def _worker_pool(settings: Settings, files: Path) -> WorkerPool:
     """Return one pool for all work: the process that has just read a program is the quickest to run it, too.
 
     It has room for every run that the accounts allow, and beside those for reading programs. What is too large for a pipe goes
-    into files where the store takes them from.
+    into files where the store takes them from. What the processes leave there beside, the next start removes.
     """
     runs = sum(
         account.parallel_jobs for account in settings.accounts.values() if isinstance(account, LocalAccountSettings)

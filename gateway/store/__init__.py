@@ -3,6 +3,7 @@
 from gateway.store.audit import AuditQuery, AuditReads, AuditRecord, AuditTrailBroken, Link
 from gateway.store.database import StoreUnusable, read_only
 from gateway.store.store import Listener, Store
+from gateway.store.temporary import temporary_folder
 
 __all__ = [
     "AuditQuery",
@@ -14,4 +15,5 @@ __all__ = [
     "Store",
     "StoreUnusable",
     "read_only",
+    "temporary_folder",
 ]

@@ -1,7 +1,7 @@
 """Payloads too large for a row of the database: files beside it, each named after the SHA-256 of its bytes.
 
     DATABASE.files/ab/ab12…    a payload
-    DATABASE.files/new/        what is being written, by the store or by a worker
+    DATABASE.files/new/        what is being written, by the store or by a worker, and the workers' own temporary files
     DATABASE.files/spool/      what providers said, and is not stored yet: see `gateway.store.spool`
 
 A file is on disk, under its name, before a commit refers to it. Afterwards nothing changes it, so that it can be read in pieces
@@ -42,7 +42,7 @@ class PayloadFiles:
         self._lock = threading.Lock()
         self._held: WeakValueDictionary[str, KeptFile] = WeakValueDictionary()
         self.incoming = directory / "new"
-        """Where to write what is to be kept."""
+        """Where to write what is to be kept. It is empty at the start."""
         self.spool = directory / "spool"
         """Where the store's `FileSpool` writes."""
         directory.mkdir(mode=0o700, exist_ok=True)

@@ -35,7 +35,10 @@ class Payloads:
 
     @property
     def incoming(self) -> Path:
-        """Directory in which a file is best written that is to be kept: from there it is moved, not copied."""
+        """Directory in which a file is best written that is to be kept: from there it is moved, not copied.
+
+        It was emptied at the start, so that it is also the place for what nobody needs after the end of the server.
+        """
         return self._files.incoming
 
     async def keep(self, payload: Payload) -> KeptPayload:

@@ -37,7 +37,9 @@ class WorkerPool:
         idle_seconds: Time without a task after which a process is ended, so that its memory is free.
         start_seconds: Longest time that a process may take to become ready.
         max_reply_bytes: Largest answer.
-        files: Where large answers are put that are asked for as files; None: beside the processes' other temporary files.
+        files: Where large answers are put that are asked for as files, and the processes' own temporary files. Whoever names it
+            empties it before: what a server leaves behind that is killed is to be gone after its next start. None: where the system
+            has temporary files, for good.
         tasks: Module whose table `TASKS` says which function does which task.
     """
 
@@ -54,7 +56,7 @@ class WorkerPool:
         files: Path | None = None,
         tasks: str = "gateway.workers.tasks",
     ) -> None:
-        self._directory = tempfile.TemporaryDirectory(prefix="qgateway-worker-", ignore_cleanup_errors=True)
+        self._directory = tempfile.TemporaryDirectory(prefix="worker-", dir=files, ignore_cleanup_errors=True)
         spec = ProcessSpec(
             tasks, warm_up, self._directory.name, start_seconds, max_reply_bytes, files or Path(self._directory.name)
         )

@@ -8,12 +8,14 @@ import json
 import logging
 import re
 import secrets
+import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, redirect_stderr
 from functools import partial
+from tempfile import TemporaryDirectory
 from typing import Annotated, Any, Protocol
 
 import structlog
@@ -83,7 +85,10 @@ class _Guided:
         name = self._names[0]
         self._names = [*self._names[1:], name]
         command = [sys.executable, "-m", "tests.fuzzing.guided", name, str(inputs), str(self._seed % 2**31)]
-        done = await asyncio.to_thread(subprocess.run, command, capture_output=True, text=True, timeout=_GUIDED_SECONDS)
+        with TemporaryDirectory(prefix="qgateway-corpus-") as corpus:
+            done = await asyncio.to_thread(
+                subprocess.run, [*command, corpus], capture_output=True, text=True, timeout=_GUIDED_SECONDS
+            )
         tried = re.search(r"number_of_executed_units:\s+(\d+)", done.stderr)
         self.tally.counts[name] += int(tried[1]) if tried else 0
         if done.returncode or not tried:
@@ -183,4 +188,5 @@ def _in_words(outcome: dict[str, Any]) -> str:
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # end as with Ctrl-C: with all that was started
     typer.run(main)

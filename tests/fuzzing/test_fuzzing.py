@@ -55,9 +55,9 @@ async def test_parsers_of_the_server_raise_only_what_they_may() -> None:
     assert fuzzer.tally.wrong == []
 
 
-def test_atheris_finds_nothing_that_a_parser_does_not_foresee() -> None:
+def test_atheris_finds_nothing_that_a_parser_does_not_foresee(tmp_path: Path) -> None:
     done = subprocess.run(
-        [sys.executable, "-m", "tests.fuzzing.guided", "wire", "2000", str(SEED)],
+        [sys.executable, "-m", "tests.fuzzing.guided", "wire", "2000", str(SEED), str(tmp_path)],
         capture_output=True,
         text=True,
         check=False,

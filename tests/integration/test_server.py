@@ -92,6 +92,26 @@ def test_the_command_asks_for_health(gateway: GatewayProcess) -> None:
     assert dead.returncode == 1
 
 
+def test_a_server_that_is_killed_leaves_nothing_that_its_next_start_does_not_remove(
+    new_gateway: NewGateway, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    temporary, store = tmp_path / "tmp", tmp_path / "store"
+    temporary.mkdir()
+    monkeypatch.setenv("TMPDIR", str(temporary))
+    gateway = new_gateway()
+    for _ in range(2):
+        gateway.start()
+        with connected(gateway) as wire:
+            wire.finish(wire.submit().name)  # in a worker, which has a folder of its own
+        assert len(list((store / "qgateway.db.files" / "new").iterdir())) == 1
+        gateway.kill()
+    gateway.start()
+    assert gateway.stop() == 0
+    assert list((store / "qgateway.db.files" / "new").iterdir()) == []
+    assert {path.name for path in store.iterdir()} == {"qgateway.db", "qgateway.db.files", "qgateway.db.lock"}
+    assert list(temporary.iterdir()) == []
+
+
 def test_a_second_server_on_the_same_store_is_refused_with_a_reason(new_gateway: NewGateway, tmp_path: Path) -> None:
     new_gateway().start()
     second = subprocess.run(
