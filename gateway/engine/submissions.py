@@ -34,6 +34,7 @@ from gateway.engine.admission import Admission
 from gateway.engine.audit import audit_entry
 from gateway.engine.dispatcher import REFUSALS, Dispatcher
 from gateway.engine.recent_programs import KnownProgram, ProgramKey, RecentPrograms
+from gateway.engine.recent_requests import RecentRequests
 from gateway.engine.sessions import Sessions
 from gateway.engine.uploads import Uploads
 from gateway.store import Store
@@ -103,6 +104,7 @@ class Submissions:
         self._uploads = uploads
         self._admission = admission
         self._programs = RecentPrograms()
+        self._requests = RecentRequests()
         self._accepting: set[asyncio.Task[tuple[Job, bool]]] = set()
         self._stopping = False
 
@@ -136,7 +138,7 @@ class Submissions:
                 retry_after=1.0,
             )
         key = _program_key(caller, request)
-        looked = self._looks_first(key)
+        looked = self._looks_first(caller, request, key)
         if looked and (earlier := await self._earlier(caller, request)) is not None:
             return _same_request(earlier, request), True
         try:
@@ -152,14 +154,14 @@ class Submissions:
         accepting.add_done_callback(self._accepted)
         return await asyncio.shield(accepting)
 
-    def _looks_first(self, key: ProgramKey) -> bool:
+    def _looks_first(self, caller: Caller, request: JobRequest, key: ProgramKey) -> bool:
         """Return whether to look for a job of the same request before anything else. The store finds it at the latest.
 
         Whoever repeats a request need not wait until a program is read. And what is handed over before it is stored would run
-        twice for a moment.
+        twice for a moment, if the id came before; nearly all are new.
         """
-        known = self._programs.get(key)
-        return known is None or self._dispatchers[known.backend.account].is_immediate
+        repeated = self._requests.is_repeated(caller.tenant, request.request_id)
+        return repeated or self._programs.get(key) is None
 
     async def _earlier(self, caller: Caller, request: JobRequest) -> Job | None:
         """Return the job that an earlier request with the same id made."""

@@ -211,6 +211,9 @@ class LocalProvider:
         self._jobs[submission.marker] = _LocalJob(submission, update, queued_at=update.at)
         self._line.join(submission.marker, submission.backend)
         self._run_next()
+        await asyncio.sleep(
+            0
+        )  # a run that begins now is on its way to its process before the caller does anything else
         return update
 
     async def find(self, marker: str) -> tuple[str, ...]:

@@ -11,12 +11,13 @@ import pytest
 
 from gateway.domain.backend import Backend
 from gateway.domain.errors import AlreadyExists, InvalidArgument, Reason, ResourceExhausted
-from gateway.domain.job import PendingKind, RunOptions
+from gateway.domain.job import Job, PendingKind, RunOptions
 from gateway.domain.payload import Payload
 from gateway.domain.policy import NO_LIMITS, Policy, TenantPolicy
 from gateway.domain.program import PreparedProgram
 from gateway.engine.pacing import Pacing
 from gateway.engine.recent_programs import KnownProgram, ProgramKey, RecentPrograms
+from gateway.engine.recent_requests import RecentRequests
 from tests.support.polled_provider import PolledProvider
 from tests.unit.engine.conftest import ALICE, MALLORY, Engine, UnreadProgram, running_engine
 
@@ -134,3 +135,41 @@ async def test_old_and_large_programs_are_forgotten(paced: Engine) -> None:
     known = [recent.get(key) is not None for key in keys]
     assert known == sorted(known)
     assert 0 < sum(known) * 50_000 <= 8 * 1024 * 1024
+
+
+async def test_a_request_that_came_lately_begins_no_second_run(engine: Engine) -> None:
+    first = await engine.submit(request_id="r")
+    again = await asyncio.gather(*(engine.submit(request_id="r") for _ in range(3)))
+    assert {job.id for job in again} == {first.id}
+    assert [submission.marker for submission in engine.provider.submitted] == [first.id]
+
+
+async def test_a_second_run_of_a_request_that_came_long_ago_is_ended(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = await engine.submit(request_id="r")
+    monkeypatch.setattr(engine.submissions, "_requests", RecentRequests())
+    assert (await engine.submit(request_id="r")).id == first.id
+    assert [submission.marker for submission in engine.provider.submitted] == [first.id, *engine.provider.cancelled]
+    assert len(engine.provider.cancelled) == 1
+
+
+async def test_a_new_request_of_a_known_program_is_not_looked_for(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def look(tenant: str, request_id: str) -> Job | None:
+        raise AssertionError("it was looked for")
+
+    first = await engine.submit(request_id="r")
+    monkeypatch.setattr(engine.store, "get_job_by_request_id", look)
+    assert (await engine.submit(request_id="s")).id != first.id
+    with pytest.raises(AssertionError, match="it was looked for"):
+        await engine.submit(request_id="r")
+
+
+def test_the_oldest_requests_are_forgotten() -> None:
+    recent = RecentRequests()
+    assert not any(recent.is_repeated("physics", str(number)) for number in range(20_000))
+    assert recent.is_repeated("physics", "19999")
+    assert not recent.is_repeated("chemistry", "19999")
+    assert not recent.is_repeated("physics", "0")
