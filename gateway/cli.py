@@ -40,6 +40,13 @@ ConfigFile = Annotated[
 
 def main() -> None:
     """Run the command; what cannot work as it is set up ends it with exit code 2 and one message."""
+    try:
+        _run_command()
+    except KeyboardInterrupt:  # before there was a command to be told
+        sys.exit(130)
+
+
+def _run_command() -> None:
     from gateway.access.policy import PolicyError
     from gateway.config import ConfigError
     from gateway.credentials.errors import CredentialError
@@ -125,7 +132,7 @@ def health(
             )
             status = health_pb2.HealthCheckResponse.ServingStatus.Name(answer.status)
         except grpc.RpcError as error:
-            status = f"{error.code().name}: {error.details()}"
+            status = f"{error.code().name}: {error.details() or 'the server has no such service'}"
     typer.echo(status)
     raise typer.Exit(0 if status == "SERVING" else 1)
 
@@ -136,7 +143,10 @@ def generate_key(
     tenant: Annotated[str, typer.Option(help="Whose jobs the bearer sees.")] = "default",
     role: Annotated[str, typer.Option(help="viewer, submitter or operator.")] = "submitter",
 ) -> None:
-    """Make an API key: the key for its bearer, and the lines for the configuration, which hold only its hash."""
+    """Make an API key for the configuration.
+
+    Prints the key, for its bearer, and the lines for the configuration, which hold only its hash.
+    """
     from gateway.access.api_keys import hash_api_key, new_api_key
     from gateway.config import load_settings
 

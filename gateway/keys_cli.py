@@ -53,7 +53,11 @@ Days = Annotated[float | None, typer.Option(min=0, help="Days until the key ends
 _LOCAL = "127.0.0.1:50051"
 
 
-def init(config_file: ConfigFile = None, name: str = "operator", tenant: Tenant = "default") -> None:
+def init(
+    config_file: ConfigFile = None,
+    name: Annotated[str, typer.Option(help="What the key is for.")] = "operator",
+    tenant: Tenant = "default",
+) -> None:
     """Make the database, and the first key of an operator. The server must not be running.
 
     The key is printed once, and alone on standard output. With it, 'gateway keys create' makes all others.
@@ -61,8 +65,9 @@ def init(config_file: ConfigFile = None, name: str = "operator", tenant: Tenant 
     from gateway.config import load_settings
 
     path = load_settings(config_file).store.path
-    typer.echo(f"Making the first key of an operator in {path}. It cannot be shown again:", err=True)
-    typer.echo(asyncio.run(_first_key(path, name, tenant)))
+    key = asyncio.run(_first_key(path, name, tenant))
+    typer.echo(f"The first key of an operator in {path}. It cannot be shown again:", err=True)
+    typer.echo(key)
 
 
 @app.command("create")
@@ -110,7 +115,7 @@ def list_keys(  # noqa: PLR0917 - as above
     """List the keys, without their secrets."""
     from qgateway.v1 import admin_service_pb2
     from rich.console import Console
-    from rich.table import Table
+    from rich.table import Column, Table
 
     keys: list[admin_service_pb2.ApiKey] = []
     with _admin(target, api_key, tls_root, tls_cert, tls_key) as (stub, call):
@@ -125,9 +130,13 @@ def list_keys(  # noqa: PLR0917 - as above
     if as_json:
         typer.echo(orjson.dumps(rows))
         return
-    table = Table("key", "for", "tenant", "role", "made", "ends", "last used", "revoked", box=None)
+    # The name is shown whole in the narrowest terminal: it is needed to revoke the key. Of the times, the day is enough.
+    table = Table(
+        Column("key", no_wrap=True), "for", "tenant", "role", "made", "ends", "last used", "revoked", box=None
+    )
     for row in rows:
-        table.add_row(*(str(value or "") for value in row.values()))
+        words, times = list(row.values())[:4], list(row.values())[4:]
+        table.add_row(*words, *(str(time or "")[:10] for time in times))
     Console().print(table)
 
 

@@ -57,7 +57,9 @@ def test_the_first_operator_makes_lists_and_revokes_keys_by_command(gateway: Gat
     assert made["role"] == "submitter"
     (listed,) = json.loads(command("keys", "list", "--json", **environment).stdout)
     assert listed == made
-    assert secret not in command("keys", "list", **environment).stdout
+    table = command("keys", "list", COLUMNS="80", **environment).stdout
+    assert made["name"] in table
+    assert secret not in table
     # The new key is no operator's.
     refused = command("keys", "list", **{**environment, "QGATEWAY_API_KEY": secret})
     assert refused.returncode == 1
@@ -79,6 +81,7 @@ def test_init_makes_the_first_key_once_and_the_server_takes_it(tmp_path: Path) -
     second = command("init", **database)
     assert second.returncode == 1
     assert "keys already" in second.stderr
+    assert "cannot be shown again" not in second.stderr
     gateway = GatewayProcess(tmp_path).start()
     try:
         assert command("init", **database).returncode == 2  # the server has the database

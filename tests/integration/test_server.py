@@ -88,6 +88,9 @@ def test_the_command_asks_for_health(gateway: GatewayProcess) -> None:
     command = [sys.executable, "-m", "gateway", "health", "--target"]
     alive = subprocess.run([*command, gateway.target], capture_output=True, text=True, timeout=30, check=False)
     assert (alive.returncode, alive.stdout.strip()) == (0, "SERVING")
+    typo = [*command, gateway.target, "--service", "account/typo"]
+    unknown = subprocess.run(typo, capture_output=True, text=True, timeout=30, check=False)
+    assert (unknown.returncode, unknown.stdout.strip()) == (1, "NOT_FOUND: the server has no such service")
     dead = subprocess.run([*command, "127.0.0.1:1"], capture_output=True, text=True, timeout=30, check=False)
     assert dead.returncode == 1
 

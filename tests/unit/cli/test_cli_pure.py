@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import struct
+import subprocess
+import sys
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -185,3 +187,22 @@ def test_control_characters_do_not_reach_the_terminal() -> None:
 def test_sizes_and_times_are_for_people() -> None:
     assert [size_text(size) for size in (10, 2048, 3 * 2**20, 2**31)] == ["10 bytes", "2.0 KiB", "3.0 MiB", "2.0 GiB"]
     assert [elapsed_text(seconds) for seconds in (-1, 5, 65, 3_725)] == ["0:00", "0:05", "1:05", "1:02:05"]
+
+
+@pytest.mark.parametrize(
+    ("command", "loading"), [("gateway.cli", "gateway.config"), ("qgateway.cli", "qgateway.cli.app")]
+)
+def test_ctrl_c_while_a_command_is_still_loading_shows_no_traceback(command: str, loading: str) -> None:
+    program = f"""
+import signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)
+class Interrupted:
+    def find_spec(self, name, path=None, target=None):
+        if name == "{loading}":
+            signal.raise_signal(signal.SIGINT)
+sys.meta_path.insert(0, Interrupted())
+from {command} import main
+main()
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stderr) == (130, "")
