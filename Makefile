@@ -132,7 +132,7 @@ endif
 format: $(VENV_READY) ## Format the Python and Go code, and mend what can be mended by itself
 	$(BIN)/ruff check --fix --exit-zero --quiet
 	$(BIN)/ruff format
-	$(if $(GO),gofmt -w clients/go/examples)
+	$(if $(GO),gofmt -w clients/go/examples clients/go/watch)
 
 # --- Run ----------------------------------------------------------------------------------------------------------------
 

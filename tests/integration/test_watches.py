@@ -20,10 +20,10 @@ from qgateway.aio import GatewayProvider as AioProvider
 from qgateway.v1 import job_pb2, job_service_pb2
 from qiskit.providers import JobStatus
 
-from tests.support.gateway_process import GatewayProcess
+from tests.support.gateway_process import GatewayProcess, kill_and_restart
 from tests.support.tcp_proxy import TcpProxy
 from tests.support.waiting import until, wait_until
-from tests.support.wire import LONG, Wire, connected
+from tests.support.wire import LONG, connected
 
 API_KEY = "canary-of-the-watches"
 INTERVAL = 0.5
@@ -93,18 +93,6 @@ async def follow(request: pytest.FixtureRequest, proxy: TcpProxy) -> AsyncIterat
             yield with_threads if request.param == "threads" else with_asyncio
 
 
-def kill_and_restart(server: GatewayProcess, proxy: TcpProxy) -> None:
-    server.kill()
-    proxy.cut()  # the proxy outlives the server's address
-    proxy.upstream = server.start().target
-
-
-def history(wire: Wire, name: str) -> list[int]:
-    request = job_service_pb2.ListJobEventsRequest(name=name, page_size=500)
-    events = wire.jobs.ListJobEvents(request, metadata=wire.metadata, timeout=10).events
-    return [event.revision for event in events]
-
-
 async def test_every_event_comes_once_and_in_order_whatever_happens_to_the_connection(
     server: GatewayProcess, proxy: TcpProxy, follow: Follow
 ) -> None:
@@ -119,7 +107,7 @@ async def test_every_event_comes_once_and_in_order_whatever_happens_to_the_conne
     with connected(server) as wire:
         for name in names:
             wire.finish(name)
-        histories = {name: history(wire, name) for name in names}
+        histories = {name: wire.history(name) for name in names}
         # The history of a job goes with the job.
         await until(lambda: len(following.seen) >= sum(map(len, histories.values())), within=60)
         for name in names:
@@ -153,7 +141,7 @@ def test_a_watch_goes_on_in_another_process_from_its_token(server: GatewayProces
         environment = {**os.environ, "QGATEWAY_TARGET": proxy.target, "QGATEWAY_API_KEY": API_KEY}
         command = [sys.executable, "-c", program, token]
         done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=True)
-        assert [int(line) for line in done.stdout.split()] == history(wire, name)[1:]
+        assert [int(line) for line in done.stdout.split()] == wire.history(name)[1:]
 
 
 def test_waiting_and_the_result_outlast_a_kill_of_the_server(server: GatewayProcess, proxy: TcpProxy) -> None:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from gateway.access.api_keys import hash_api_key
+from tests.support.tcp_proxy import TcpProxy
 from tests.support.waiting import wait_until
 
 _START_SECONDS = 30
@@ -169,3 +170,10 @@ class GatewayProcess:
                 return None
 
             return wait_until(port, within=_START_SECONDS, every=0.005) or 0
+
+
+def kill_and_restart(server: GatewayProcess, proxy: TcpProxy) -> None:
+    """Kill a server behind a proxy, and start it anew: the proxy outlives its address."""
+    server.kill()
+    proxy.cut()
+    proxy.upstream = server.start().target

@@ -139,6 +139,12 @@ class Wire:
                 return response.event.job
         raise AssertionError(f"the job never was {job_pb2.JobStatus.Name(status)}")
 
+    def history(self, name: str) -> list[int]:
+        """Read the revisions of all events of a job."""
+        request = job_service_pb2.ListJobEventsRequest(name=name, page_size=500)
+        events = self.jobs.ListJobEvents(request, metadata=self.metadata, timeout=10).events
+        return [event.revision for event in events]
+
     def counts(self, name: str) -> list[dict[str, int]]:
         """Read the counts of each experiment of a finished job."""
         result = self.result(name, include_counts=True, omit_shots=True)

@@ -3,9 +3,7 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"io"
 	"log"
 	"os"
 	"time"
@@ -16,6 +14,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	pb "qgateway.internal/go/qgatewayv1"
+	"qgateway.internal/go/watch"
 )
 
 const bell = `OPENQASM 3.0;
@@ -28,7 +27,10 @@ c = measure q;
 `
 
 func main() {
-	connection, err := grpc.NewClient(os.Getenv("QGATEWAY_TARGET"), grpc.WithTransportCredentials(insecure.NewCredentials()))
+	dial := func() (*grpc.ClientConn, error) {
+		return grpc.NewClient(os.Getenv("QGATEWAY_TARGET"), grpc.WithTransportCredentials(insecure.NewCredentials()))
+	}
+	connection, err := dial()
 	check(err)
 	jobs := pb.NewJobServiceClient(connection)
 	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
@@ -46,18 +48,11 @@ func main() {
 	check(err)
 	job := submitted.GetJob()
 
-	watch, err := jobs.WatchJob(ctx, &pb.WatchJobRequest{Name: job.GetName()})
-	check(err)
-	for { // The gateway ends the stream after the final event.
-		update, err := watch.Recv()
-		if errors.Is(err, io.EOF) {
-			break
-		}
+	// It goes on until the job is final, through cuts and restarts of the gateway.
+	for change, err := range watch.New(dial).Job(ctx, job.GetName(), watch.Options{}) {
 		check(err)
-		if event := update.GetEvent(); event != nil {
-			job = event.GetJob()
-			fmt.Println(job.GetName(), job.GetStatus())
-		}
+		job = change.Event.GetJob()
+		fmt.Println(job.GetName(), job.GetStatus())
 	}
 	if job.GetStatus() != pb.JobStatus_JOB_STATUS_DONE {
 		log.Fatalf("%s: %s", job.GetStatus(), job.GetFailure().GetMessage())
