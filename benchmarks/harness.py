@@ -30,6 +30,38 @@ class Figure:
     how: str
     """What was measured against what."""
 
+    @classmethod
+    def compared(
+        cls,
+        name: str,
+        unit: str,
+        value: float,
+        baseline: float,
+        how: str,
+        *,
+        at_least: float | None = None,
+        at_most: float | None = None,
+    ) -> Figure:
+        """Return a figure that counts by its ratio to the bare building block. It may have one target, or none."""
+        target, met = _judged(value / baseline, "", at_least, at_most)
+        return cls(name, value, unit, baseline, value / baseline, target, met, how)
+
+    @classmethod
+    def alone(
+        cls, name: str, unit: str, value: float, how: str, *, at_most: float, baseline: float | None = None
+    ) -> Figure:
+        """Return a figure that counts by itself. A baseline is for comparison only."""
+        target, met = _judged(value, f" {unit}", None, at_most)
+        return cls(name, value, unit, baseline, value / baseline if baseline else None, target, met, how)
+
+
+def _judged(number: float, unit: str, at_least: float | None, at_most: float | None) -> tuple[str, bool]:
+    if at_least is not None:
+        return f">= {at_least:g}{unit}", number >= at_least
+    if at_most is not None:
+        return f"<= {at_most:g}{unit}", number <= at_most
+    return "none", True
+
 
 def interleaved(
     measures: dict[str, Callable[[], float]], rounds: int, progress: Callable[[], None]

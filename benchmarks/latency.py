@@ -47,25 +47,13 @@ def run(progress: Callable[[], None]) -> list[Figure]:
     value, baseline, parts = (median(values[side]) * 1000 for side in measures)
     what = f"Bell circuit, {_SHOTS} shots, backend.run to counts ÷ its run in a warm worker plus four bare echoes"
     return [
-        Figure(
-            name="submit_to_result",
-            value=value,
-            unit="ms",
-            baseline=baseline,
-            ratio=value / baseline,
-            target=f"<= {_TARGET}",
-            met=value / baseline <= _TARGET,
-            how=f"{what}, one after the other",
-        ),
-        Figure(
-            name="submit_to_result_parts",
-            value=value,
-            unit="ms",
-            baseline=parts,
-            ratio=value / parts,
-            target="none",
-            met=True,
-            how=f"{what}, each of the two repeated by itself and then added: caches are warmer than they ever are in use",
+        Figure.compared("submit_to_result", "ms", value, baseline, f"{what}, one after the other", at_most=_TARGET),
+        Figure.compared(
+            "submit_to_result_parts",
+            "ms",
+            value,
+            parts,
+            f"{what}, each of the two repeated by itself and then added: caches are warmer than they ever are in use",
         ),
     ]
 

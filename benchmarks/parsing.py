@@ -47,8 +47,7 @@ def run(progress: Callable[[], None]) -> list[Figure]:
 def _figure(name: str, own: list[float], reference: list[float], what: str) -> Figure:
     value, baseline = median(own) * 1000, median(reference) * 1000
     how = f"flat OpenQASM 3 program, {what}: read by the worker ÷ qiskit.qasm3.loads, medians of {len(own)}"
-    target = _TARGET if name == "qasm3_parse" else 0.5
-    return Figure(name, value, "ms", baseline, value / baseline, f"≤ {target}", value / baseline <= target, how)
+    return Figure.compared(name, "ms", value, baseline, how, at_most=_TARGET if name == "qasm3_parse" else 0.5)
 
 
 def _seconds(action: Callable[[], object]) -> float:

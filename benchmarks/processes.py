@@ -37,15 +37,13 @@ def _client_import(progress: Callable[[], None]) -> Figure:
         warm_up()
     values = interleaved(measures, _ROUNDS, progress)
     value, baseline = median(values["qgateway"]) * 1000, median(values["grpc"]) * 1000
-    return Figure(
-        name="client_import",
-        value=value,
-        unit="ms",
-        baseline=baseline,
-        ratio=value / baseline,
-        target=f"<= {_IMPORT_TARGET}",
-        met=value / baseline <= _IMPORT_TARGET,
-        how="`import qgateway` ÷ `import grpc`, wall time of a fresh interpreter",
+    return Figure.compared(
+        "client_import",
+        "ms",
+        value,
+        baseline,
+        "`import qgateway` ÷ `import grpc`, wall time of a fresh interpreter",
+        at_most=_IMPORT_TARGET,
     )
 
 
@@ -61,18 +59,7 @@ def _idle_servers(progress: Callable[[], None]) -> list[Figure]:
             how = f"resident memory of the server before the first circuit ÷ bare grpc.aio server; beside it {len(workers)} worker"
             how += f" of {_megabytes(workers):.0f} MB, in which Qiskit and Aer live" if workers else "s"
         progress()
-        figures.append(
-            Figure(
-                name=name,
-                value=value,
-                unit="MB",
-                baseline=baseline,
-                ratio=value / baseline,
-                target=f"<= {_RSS_TARGET:g} MB",
-                met=value <= _RSS_TARGET,
-                how=how,
-            )
-        )
+        figures.append(Figure.alone(name, "MB", value, how, at_most=_RSS_TARGET, baseline=baseline))
     return figures
 
 

@@ -71,16 +71,14 @@ def _submit_rate(progress: Callable[[], None]) -> Figure:
         values = interleaved(measures, _ROUNDS, progress)
     value, echoes, committed = (median(values[name]) for name in measures)
     baseline, slower = min((echoes, "grpc.aio echoes of as many bytes"), (committed, "SQLite commits of such groups"))
-    return Figure(
-        name="submit_rate",
-        value=value,
-        unit="jobs/s",
-        baseline=baseline,
-        ratio=value / baseline,
-        target=f">= {_SUBMIT_TARGET}",
-        met=value / baseline >= _SUBMIT_TARGET,
-        how=f"SubmitJob of {len(request)} bytes to an account whose jobs wait, {_CONNECTIONS} x {_IN_FLIGHT} in flight ÷ the "
+    return Figure.compared(
+        "submit_rate",
+        "jobs/s",
+        value,
+        baseline,
+        f"SubmitJob of {len(request)} bytes to an account whose jobs wait, {_CONNECTIONS} x {_IN_FLIGHT} in flight ÷ the "
         f"slower of bare echoes ({echoes:,.0f}/s) and bare commits ({committed:,.0f}/s), which is: {slower}",
+        at_least=_SUBMIT_TARGET,
     )
 
 
@@ -105,16 +103,14 @@ def _event_rate(progress: Callable[[], None]) -> Figure:
         measures = {"events": events, "changes": lambda: changes.changes(_CHANGES)}
         values = interleaved(measures, _ROUNDS, progress)
     value, baseline = (median(values[name]) for name in measures)
-    return Figure(
-        name="event_rate",
-        value=value,
-        unit="events/s",
-        baseline=baseline,
-        ratio=value / baseline,
-        target=f">= {_EVENT_TARGET}",
-        met=value / baseline >= _EVENT_TARGET,
-        how=f"renamings of a job, {_CONNECTIONS} x {_IN_FLIGHT} in flight, until the watcher has the last of {_EVENTS} ÷ bare "
+    return Figure.compared(
+        "event_rate",
+        "events/s",
+        value,
+        baseline,
+        f"renamings of a job, {_CONNECTIONS} x {_IN_FLIGHT} in flight, until the watcher has the last of {_EVENTS} ÷ bare "
         "SQLite transactions of the same rows",
+        at_least=_EVENT_TARGET,
     )
 
 

@@ -121,25 +121,20 @@ def _figures(
     )  # not sampled: what a server takes once, for its first transfer, is no growth by size
     values = interleaved(measures, _ROUNDS, progress)
     value, baseline = median(values["gateway"]), median(values["bare"])
-    yield Figure(
-        name=direction,
-        value=value,
-        unit="MB/s",
-        baseline=baseline,
-        ratio=value / baseline,
-        target=f">= {_TARGET}",
-        met=value / baseline >= _TARGET,
-        how=f"{_CHUNKS} MiB in chunks of 1 MiB, random bytes, stored, ÷ a bare grpc.aio stream of prepared bytes; same client",
+    yield Figure.compared(
+        direction,
+        "MB/s",
+        value,
+        baseline,
+        f"{_CHUNKS} MiB in chunks of 1 MiB, random bytes, stored, ÷ a bare grpc.aio stream of prepared bytes; same client",
+        at_least=_TARGET,
     )
-    yield Figure(
-        name=f"{direction}_rss_growth",
-        value=max(growths),
-        unit="MB",
-        baseline=None,
-        ratio=None,
-        target=f"<= {_RSS_TARGET:g} MiB",
-        met=max(growths) <= _RSS_TARGET * 1.048576,
-        how=f"most resident memory of the server during the {direction}, less before it; the most of {_ROUNDS} runs",
+    yield Figure.alone(
+        f"{direction}_rss_growth",
+        "MiB",
+        max(growths),
+        f"most resident memory of the server during the {direction}, less before it; the most of {_ROUNDS} runs",
+        at_most=_RSS_TARGET,
     )
 
 
@@ -169,7 +164,7 @@ async def _new_and(message: bytes) -> AsyncIterator[bytes]:
 
 @contextmanager
 def _growth(pid: int, growths: list[float]) -> Iterator[None]:
-    """Note by how many MB a process grew, at most, at any time until the end."""
+    """Note by how many MiB a process grew, at most, at any time until the end."""
     process = psutil.Process(pid)
     before = most = process.memory_info().rss
     over = threading.Event()
@@ -186,7 +181,7 @@ def _growth(pid: int, growths: list[float]) -> Iterator[None]:
     finally:
         over.set()
         sampler.join()
-        growths.append((most - before) / 1e6)
+        growths.append((most - before) / 2**20)
 
 
 async def _store_result(path: Path) -> str:

@@ -45,15 +45,13 @@ def run(progress: Callable[[], None]) -> list[Figure]:
         values = interleaved({"get_job": get_job, "echo": echo}, _ROUNDS, progress)
     value, baseline = median(values["get_job"]), median(values["echo"])
     return [
-        Figure(
-            name="unary_get_job",
-            value=value,
-            unit="calls/s",
-            baseline=baseline,
-            ratio=value / baseline,
-            target=f">= {_TARGET}",
-            met=value / baseline >= _TARGET,
-            how=f"GetJob with API key, {_CONNECTIONS} x {_STREAMS} in flight, ÷ bare grpc.aio echo of {response_size} bytes",
+        Figure.compared(
+            "unary_get_job",
+            "calls/s",
+            value,
+            baseline,
+            f"GetJob with API key, {_CONNECTIONS} x {_STREAMS} in flight, ÷ bare grpc.aio echo of {response_size} bytes",
+            at_least=_TARGET,
         )
     ]
 

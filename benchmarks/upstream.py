@@ -70,15 +70,13 @@ def run(progress: Callable[[], None]) -> list[Figure]:
         values = interleaved(measures, _ROUNDS, progress)
     value, baseline = median(values["gateway"]) * 1000, median(values["bare"]) * 1000
     return [
-        Figure(
-            name="ibm_submit_overhead",
-            value=value,
-            unit="ms",
-            baseline=baseline,
-            ratio=value / baseline,
-            target=f"<= {_TARGET}",
-            met=value / baseline <= _TARGET,
-            how=f"SubmitJob until the provider has the job ÷ the same POST of {len(body)} bytes sent bare with requests",
+        Figure.compared(
+            "ibm_submit_overhead",
+            "ms",
+            value,
+            baseline,
+            f"SubmitJob until the provider has the job ÷ the same POST of {len(body)} bytes sent bare with requests",
+            at_most=_TARGET,
         )
     ]
 

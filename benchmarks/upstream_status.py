@@ -49,16 +49,14 @@ def run(progress: Callable[[], None]) -> list[Figure]:
         values = interleaved(measures, _ROUNDS, progress)
     value, baseline = sum(values["gateway"]), sum(values["direct"])
     return [
-        Figure(
-            name="ibm_status_speedup",
-            value=value,
-            unit="s",
-            baseline=baseline,
-            ratio=value / baseline,
-            target=f"<= {_TARGET}",
-            met=value / baseline <= _TARGET,
-            how=f"{_ROUNDS * _CALLS} job.status() ÷ as many with qiskit-ibm-runtime; the service answers after "
+        Figure.compared(
+            "ibm_status_speedup",
+            "s",
+            value,
+            baseline,
+            f"{_ROUNDS * _CALLS} job.status() ÷ as many with qiskit-ibm-runtime; the service answers after "
             f"{_LATENCY_SECONDS} s",
+            at_most=_TARGET,
         )
     ]
 

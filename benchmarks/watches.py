@@ -163,16 +163,14 @@ def _fanout(progress: Callable[[], None]) -> Figure:
             warm_up()
         values = interleaved(measures, _FANOUT_ROUNDS, progress)
     value, baseline = median(values["gateway"]) * 1000, median(values["bare"]) * 1000
-    return Figure(
-        name="watch_fanout",
-        value=value,
-        unit="ms",
-        baseline=baseline,
-        ratio=value / baseline,
-        target=f"<= {_FANOUT_TARGET}",
-        met=value / baseline <= _FANOUT_TARGET,
-        how=f"a job is renamed until the last of {_FANOUT_WATCHERS} watchers over {_CONNECTIONS} connections has it ÷ bare "
+    return Figure.compared(
+        "watch_fanout",
+        "ms",
+        value,
+        baseline,
+        f"a job is renamed until the last of {_FANOUT_WATCHERS} watchers over {_CONNECTIONS} connections has it ÷ bare "
         "grpc.aio server that wakes all at once with prepared bytes",
+        at_most=_FANOUT_TARGET,
     )
 
 
@@ -192,15 +190,13 @@ def _memory(progress: Callable[[], None]) -> Figure:
     with _bare(size) as bare:
         baseline = _kib_per_watcher(bare)
         progress()
-    return Figure(
-        name="watcher_memory",
-        value=value,
-        unit="KiB",
-        baseline=baseline,
-        ratio=value / baseline,
-        target=f"<= {_MEMORY_TARGET}",
-        met=value / baseline <= _MEMORY_TARGET,
-        how=f"resident memory of the server per idle watcher, of {_BROADCAST_WATCHERS} ÷ bare grpc.aio server",
+    return Figure.compared(
+        "watcher_memory",
+        "KiB",
+        value,
+        baseline,
+        f"resident memory of the server per idle watcher, of {_BROADCAST_WATCHERS} ÷ bare grpc.aio server",
+        at_most=_MEMORY_TARGET,
     )
 
 
@@ -222,16 +218,14 @@ def _unary_under_broadcast(progress: Callable[[], None]) -> Figure:
             _time_to_tell(gateway, reader, _BROADCAST_WATCHERS)
         busy = _p99(calls.take())
         progress()
-    return Figure(
-        name="unary_under_broadcast",
-        value=busy * 1000,
-        unit="ms",
-        baseline=idle * 1000,
-        ratio=busy / idle,
-        target=f"<= {_BROADCAST_TARGET}",
-        met=busy / idle <= _BROADCAST_TARGET,
-        how=f"99th percentile of GetJob at {_CALLS_A_SECOND}/s while event after event goes to {_BROADCAST_WATCHERS} watchers ÷ "
+    return Figure.compared(
+        "unary_under_broadcast",
+        "ms",
+        busy * 1000,
+        idle * 1000,
+        f"99th percentile of GetJob at {_CALLS_A_SECOND}/s while event after event goes to {_BROADCAST_WATCHERS} watchers ÷ "
         "the same while nothing happens",
+        at_most=_BROADCAST_TARGET,
     )
 
 
@@ -277,16 +271,14 @@ def _delay_beside_stalled_readers(progress: Callable[[], None]) -> Figure:
         with reading(gateway.readers(_STALLED, window=_SMALL_WINDOW)):
             beside = _p99(_delays(gateway, others))
         progress()
-    return Figure(
-        name="delay_beside_stalled_readers",
-        value=beside * 1000,
-        unit="ms",
-        baseline=alone * 1000,
-        ratio=beside / alone,
-        target=f"<= {_DELAY_TARGET}",
-        met=beside / alone <= _DELAY_TARGET,
-        how=f"99th percentile of the delays of {_DELAY_EVENTS} events to {_OTHERS} watchers, beside {_STALLED} who do not read ÷ "
+    return Figure.compared(
+        "delay_beside_stalled_readers",
+        "ms",
+        beside * 1000,
+        alone * 1000,
+        f"99th percentile of the delays of {_DELAY_EVENTS} events to {_OTHERS} watchers, beside {_STALLED} who do not read ÷ "
         "the same without those",
+        at_most=_DELAY_TARGET,
     )
 
 
@@ -300,15 +292,12 @@ def _stalled_reader_memory(progress: Callable[[], None]) -> Figure:
             _tell_often(gateway, _STALLED_EVENTS)
             kib = (process.memory_info().rss - before) / _STALLED / 1024
         progress()
-    return Figure(
-        name="stalled_reader_memory",
-        value=kib,
-        unit="KiB",
-        baseline=None,
-        ratio=None,
-        target=f"<= {_STALLED_MEMORY_TARGET} KiB",
-        met=kib <= _STALLED_MEMORY_TARGET,
-        how=f"resident memory of the server for each of {_STALLED} watchers who read nothing of {_STALLED_EVENTS} events",
+    return Figure.alone(
+        "stalled_reader_memory",
+        "KiB",
+        kib,
+        f"resident memory of the server for each of {_STALLED} watchers who read nothing of {_STALLED_EVENTS} events",
+        at_most=_STALLED_MEMORY_TARGET,
     )
 
 
@@ -326,15 +315,12 @@ def _resumed_after_restart(progress: Callable[[], None]) -> Figure:
             with reading(again.readers(_RESUMED)):
                 seconds = time.monotonic() - killed
         progress()
-    return Figure(
-        name="watches_resumed_after_restart",
-        value=seconds,
-        unit="s",
-        baseline=None,
-        ratio=None,
-        target=f"<= {_RESUMED_TARGET} s",
-        met=seconds <= _RESUMED_TARGET,
-        how=f"from the SIGKILL of a server with {_RESUMED} watches, through its restart, until each has the event that it missed",
+    return Figure.alone(
+        "watches_resumed_after_restart",
+        "s",
+        seconds,
+        f"from the SIGKILL of a server with {_RESUMED} watches, through its restart, until each has the event that it missed",
+        at_most=_RESUMED_TARGET,
     )
 
 
