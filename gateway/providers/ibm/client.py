@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 from urllib.parse import quote
@@ -24,6 +24,8 @@ PAGE_SIZE = 200
 """Most jobs in a page of a listing."""
 
 _RETRY_SECONDS = 1.0
+_MOST_ERROR_TEXT = 64 * 1024
+"""Bytes that are read of what a failed job says."""
 _Model = TypeVar("_Model", bound=BaseModel)
 
 
@@ -114,25 +116,31 @@ class IbmClient:
         """Return the program of a job."""
         return await self._get(wire.JobProgram, f"/jobs/{_part(job_id)}")
 
-    async def results(self, job_id: str, keep: Callable[[bytes], None] = lambda _: None) -> bytes:
-        """Return the results of a job as they are; empty if there are none.
+    async def results(self, job_id: str, keep: Callable[[Iterator[bytes]], None]) -> None:
+        """Read the results of a job.
 
         Args:
             job_id: Which job.
-            keep: Is given them on the thread that has read them, before anybody else, even if the caller is gone.
+            keep: Is given them piece by piece as they come, on the thread that reads them, even if the caller is gone; no piece
+                if there are none. See `Call.take`.
 
         Raises:
             OutOfRange: They are larger than the account takes in.
         """
-        call = Call("GET", f"/jobs/{_part(job_id)}/results", is_of_result=True)
-        repeat = not self._breaker.is_open
+        await self._call(Call("GET", f"/jobs/{_part(job_id)}/results", take=keep))
 
-        def read(token: Secret) -> Reply:
-            reply = self._transport.call(call, token, repeat=repeat)
-            keep(reply.body)
-            return reply
+    async def error_text(self, job_id: str) -> str:
+        """Return the beginning of what a failed job gave out as its results."""
+        beginning = bytearray()
 
-        return (await self._with_token(read)).body
+        def keep(pieces: Iterator[bytes]) -> None:
+            for piece in pieces:
+                beginning.extend(piece)
+                if len(beginning) > _MOST_ERROR_TEXT:
+                    return
+
+        await self._call(Call("GET", f"/jobs/{_part(job_id)}/results", take=keep))
+        return beginning[:_MOST_ERROR_TEXT].decode(errors="replace")
 
     async def metrics(self, job_id: str) -> wire.JobMetrics:
         """Return more about a job."""

@@ -20,7 +20,7 @@ class Payloads(Protocol):
         """
 
     async def decode(
-        self, results: bytes, *, program: str, job: str, backend: str, backend_version: str, status: str
+        self, results: Payload, *, program: str, job: str, backend: str, backend_version: str, status: str
     ) -> Payload | None:
         """Return results as a serialised `qgateway.v1.JobResult`, or None if the bytes are no results at all.
 

@@ -7,7 +7,6 @@ from collections.abc import AsyncIterator, Iterable
 from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime
-from functools import partial
 
 import orjson
 import structlog
@@ -21,7 +20,6 @@ from gateway.domain.errors import (
     Reason,
     Unavailable,
 )
-from gateway.domain.failpoints import failpoint
 from gateway.domain.job import JobFailure, JobStatus, ProgramKind, RunOptions, SchedulingMode, utc_now
 from gateway.domain.payload import Payload, payload_size
 from gateway.domain.provider import (
@@ -48,6 +46,7 @@ from gateway.providers.ibm.client import PAGE_SIZE, IbmClient
 from gateway.providers.ibm.health import HealthRecord
 from gateway.providers.ibm.options import check_options
 from gateway.providers.ibm.payloads import Payloads
+from gateway.providers.ibm.results import Results
 from gateway.providers.ibm.settings import IbmSettings
 from gateway.providers.ibm.shelf import Shelf
 from gateway.providers.ibm.tags import hidden, marker_of, marker_tag, visible
@@ -88,7 +87,7 @@ class IbmProvider:
         self._client = IbmClient(settings, tokens, health)
         self._tokens = tokens
         self._catalogue = Catalogue(self._client, settings)
-        self._spool = spool
+        self._results = Results(self._client, settings.account, spool)
         self._ended: Shelf[wire.JobDocument] = Shelf(_KEPT_JOBS)
         self._looking: asyncio.Task[None] | None = None
 
@@ -261,7 +260,8 @@ class IbmProvider:
     async def fetch_result(self, provider_job_id: str) -> Payload:
         """Return the result of a DONE job as a serialised `qgateway.v1.JobResult`.
 
-        It is read from the provider once, and kept on disk until `forget`.
+        It is read from the provider once, straight to disk, and kept there until `forget`: with it, the job itself, so that the
+        provider need not be asked any more.
 
         Raises:
             NotFound: The provider has no such job, or no result of it any more.
@@ -269,16 +269,14 @@ class IbmProvider:
             OutOfRange: The result is larger than the account takes in.
             Unavailable: The result cannot be read now.
         """
-        job = self._ended.get(provider_job_id) or await self._client.job(provider_job_id)
+        kept = await self._results.kept(provider_job_id)
+        job = (kept and kept.job) or self._ended.get(provider_job_id) or await self._client.job(provider_job_id)
         if states.status_of(job) is not JobStatus.DONE:
             raise FailedPrecondition(
                 f"The job is {job.state.status}, so there is no result to fetch.", reason=Reason.RESULT_NOT_READY
             )
-        results = await asyncio.to_thread(self._spool.get, self.account, provider_job_id)
-        if results is None:
-            results = await self._read_results(provider_job_id)
         decoded = await self._payloads.decode(
-            results,
+            kept.results if kept is not None else await self._results.read(job),
             program=job.program.id,
             job=_job_name(job.tags),
             backend=job.backend,
@@ -286,7 +284,7 @@ class IbmProvider:
             status=job.state.status,
         )
         if decoded is None:
-            await asyncio.to_thread(self._spool.drop, self.account, provider_job_id)
+            await self._results.drop(provider_job_id)
             raise Unavailable(
                 f"What the provider of account {self.account!r} sent is no result. The gateway asks again by itself.",
                 metadata={"account": self.account},
@@ -310,7 +308,7 @@ class IbmProvider:
 
     async def forget(self, provider_job_id: str) -> None:
         """Release what is kept of a final job whose result is stored."""
-        await asyncio.to_thread(self._spool.drop, self.account, provider_job_id)
+        await self._results.drop(provider_job_id)
         self._ended.drop(provider_job_id)
 
     async def queue_place(self, provider_job_id: str) -> QueuePlace | None:
@@ -481,7 +479,9 @@ class IbmProvider:
         try:
             job = await self._client.job(provider_job_id)
         except NotFound:
-            return None
+            # Its end is known all the same if its result was read before.
+            kept = await self._results.kept(provider_job_id)
+            return states.update_of(kept.job) if kept is not None and kept.job is not None else None
         status = states.status_of(job)
         if not status.is_final:
             return states.update_of(job)
@@ -496,33 +496,8 @@ class IbmProvider:
         if status is not JobStatus.ERROR or job.state.reason:
             return ""
         with suppress(GatewayError):
-            return (await self._client.results(job.id)).decode(errors="replace")
+            return await self._client.error_text(job.id)
         return ""
-
-    async def _read_results(self, provider_job_id: str) -> bytes:
-        self._spool.check_room()
-        try:
-            results = await self._client.results(provider_job_id, partial(self._keep_results, provider_job_id))
-        except NotFound as error:
-            raise NotFound(
-                "The provider has no result of the job any more.", reason=Reason.RESULT_ABSENT, metadata=error.metadata
-            ) from None
-        if not results:
-            raise Unavailable(
-                "The provider has the job as completed, and no result of it yet. The gateway asks again by itself.",
-                retry_after=_RETRY_SECONDS,
-            )
-        return results
-
-    def _keep_results(self, provider_job_id: str, results: bytes) -> None:
-        """Bring results to disk, on the thread that has read them: nothing can come between, not even the end of the server."""
-        if not results:
-            return
-        try:
-            self._spool.put(self.account, provider_job_id, results)
-        except OSError:  # they are in memory, and may still be stored from there
-            _log.exception("results_not_spooled", account=self.account, provider_job_id=provider_job_id)
-        failpoint("result.read")
 
     async def _version(self, backend: str) -> str:
         """Return the version of a backend; empty if it is gone or cannot be read now."""

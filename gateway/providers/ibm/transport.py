@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ssl
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import Any, Self
@@ -44,8 +44,12 @@ class Call:
     """JSON."""
     repeatable: bool = False
     """Whether it does no harm to do it twice, although its method does not say so."""
-    is_of_result: bool = False
-    """Whether the reply is a result, of which the account sets the largest."""
+    take: Callable[[Iterator[bytes]], None] | None = None
+    """Takes a result piece by piece, as it comes, on the thread that reads it; the body of the reply is empty then.
+
+    Its pieces raise `GatewayError`: the connection failed, or they are more than the account takes in. What it raises itself
+    must be no `OSError`, which would be taken for the connection's.
+    """
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,19 +182,28 @@ class Transport:
             return response.status_code, response.headers, self._body(response, call)
 
     def _body(self, response: requests.Response, call: Call) -> bytes:
-        """Read a body, however slowly it trickles, within the time and the size that it may have."""
-        deadline = time.monotonic() + self._settings.total_timeout
-        chunks, size = [], 0
-        for chunk in response.iter_content(_CHUNK):
-            chunks.append(chunk)
-            size += len(chunk)
-            if time.monotonic() > deadline:
-                raise requests.ReadTimeout("the reply took too long")
-            if call.is_of_result and size > self._settings.max_result_bytes:
-                raise self._settings.result_too_large()
-            if size > _MAX_BODY:
-                raise requests.RequestException("the reply is too large")
-        return b"".join(chunks)
+        """Read a body, or let it be taken if it is a result."""
+        if call.take is None or not HTTPStatus.OK <= response.status_code < HTTPStatus.MULTIPLE_CHOICES:
+            return b"".join(_pieces(response, self._settings.total_timeout))
+        call.take(self._result(response))
+        return b""
+
+    def _result(self, response: requests.Response) -> Iterator[bytes]:
+        """Yield the pieces of a result.
+
+        Raises:
+            OutOfRange: They are more than the account takes in.
+            Unavailable: The connection failed.
+        """
+        size = 0
+        try:
+            for piece in _pieces(response, self._settings.total_timeout):
+                size += len(piece)
+                if size > self._settings.max_result_bytes:
+                    raise self._settings.result_too_large()
+                yield piece
+        except (requests.RequestException, OSError) as error:
+            raise self._unreachable(error) from None
 
     def _unreachable(self, error: BaseException) -> Unavailable:
         account = self._settings.account
@@ -233,6 +246,22 @@ class _BriefRetry(Retry):
         if response is not None and (self.get_retry_after(response) or 0.0) > _LONGEST_WAIT:
             raise MaxRetryError(_pool, url or "", None)
         return super().increment(method, url, response, error, _pool, _stacktrace)
+
+
+def _pieces(response: requests.Response, seconds: float) -> Iterator[bytes]:
+    """Yield the pieces of a body, however slowly it trickles, within the time and the size that any may have.
+
+    Raises:
+        RequestException: The connection failed, or the body takes too long or is too large.
+    """
+    deadline, size = time.monotonic() + seconds, 0
+    for piece in response.iter_content(_CHUNK):
+        size += len(piece)
+        if time.monotonic() > deadline:
+            raise requests.ReadTimeout("the reply took too long")
+        if size > _MAX_BODY:
+            raise requests.RequestException("the reply is too large")
+        yield piece
 
 
 def _root(error: BaseException) -> BaseException:

@@ -38,7 +38,7 @@ class FaultSpec(BaseModel):
     | `drop` | close the connection without an answer | `reset`, `act_after_seconds` |
     | `hang` | answer nothing for a while, then close the connection | `seconds` |
     | `cut` | send a part of the reply, then close the connection | `bytes` or `body_bytes`, `reset`, `seconds` |
-    | `garble` | answer with another body | `body`, `content_type`, `status` |
+    | `garble` | answer with another body | `body`, `pad`, `content_type`, `status` |
     | `delay` | act and answer later | `seconds` |
     | `reorder` | shuffle a listing | |
     """
@@ -99,6 +99,9 @@ class FaultSpec(BaseModel):
     """With `cut`: how many bytes of the body are sent, after the whole head; negative: all but so many."""
 
     body: str = "{"
+    pad: int = Field(default=0, ge=0)
+    """With `garble`: how many spaces follow the body, which JSON allows."""
+
     content_type: str = "application/json"
 
     @model_validator(mode="after")
@@ -292,7 +295,7 @@ async def _spoil(fault: Fault, request: web.Request, call: Call, answer: web.Str
     if spec.action == "cut":
         return await _cut(fault, request, answer)
     headers = {"Content-Type": spec.content_type}
-    return web.Response(status=spec.status or answer.status, body=spec.body.encode(), headers=headers)
+    return web.Response(status=spec.status or answer.status, body=spec.body.encode() + b" " * spec.pad, headers=headers)
 
 
 async def _cut(fault: Fault, request: web.Request, answer: web.StreamResponse) -> web.Response:

@@ -10,7 +10,7 @@ import pytest
 from qgateway.v1 import job_pb2, job_service_pb2
 
 from tests.emulators.ibm_quantum.remote import EmulatorControl
-from tests.faults.upstream.lab import check_all_done, finish, submit, wait_for_kind
+from tests.faults.upstream.lab import COUNTS, check_all_done, finish, submit, wait_for_kind
 from tests.support.gateway_process import GatewayProcess
 from tests.support.waiting import wait_until
 from tests.support.wire import connected
@@ -128,6 +128,23 @@ def test_a_result_that_was_lost_on_its_only_way_is_told_as_lost(
         job = finish(wire, submit(wire).name, "results once, and cut")
     assert (job.status, job.failure.reason) == (job_pb2.JOB_STATUS_ERROR, "RESULT_ABSENT")
     assert len(control.jobs()) == 1
+
+
+def test_a_result_that_was_read_is_not_lost_although_the_provider_forgets_the_job_in_that_moment(
+    new_lab_gateway: Callable[..., GatewayProcess], control: EmulatorControl
+) -> None:
+    control.settings(results_once=True)
+    gateway = new_lab_gateway().start(FAILPOINTS="result.read=kill")
+    with connected(gateway) as wire:
+        job = submit(wire)
+        gateway.wait_killed()
+    (upstream,) = control.jobs()
+    control.forget(upstream["id"])
+    gateway.start()
+    with connected(gateway) as wire:
+        done = finish(wire, job.name, "read and forgotten")
+        assert done.status == job_pb2.JOB_STATUS_DONE, done.failure
+        assert wire.counts(job.name) == [COUNTS]
 
 
 @pytest.mark.parametrize("state", ["Queued", "Running", "Completed"])

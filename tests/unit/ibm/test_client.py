@@ -65,7 +65,9 @@ async def test_a_job_goes_from_submit_to_delete(client: IbmClient) -> None:
     async with asyncio.timeout(30):
         while not await ended():
             await asyncio.sleep(0.02)
-    assert orjson.loads(await client.results(job_id))["results"]
+    pieces = list[bytes]()
+    await client.results(job_id, pieces.extend)
+    assert orjson.loads(b"".join(pieces))["results"]
     assert (await client.metrics(job_id)).timestamps.finished is not None
     assert "ibm_alder" in await client.logs(job_id)
     await client.set_tags(job_id, ["b", "c"])
