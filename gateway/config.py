@@ -24,9 +24,10 @@ from pydantic_settings import (
 
 from gateway.access.api_keys import ApiKey, hash_api_key
 from gateway.config_accounts import AccountSettings, LocalAccountSettings
-from gateway.config_base import Section, is_loopback_host
+from gateway.config_base import Section
 from gateway.config_callers import CertificateSettings, IssuerSettings
 from gateway.domain.access import NAME, Role
+from gateway.domain.hosts import is_loopback_host
 
 
 class ConfigError(Exception):

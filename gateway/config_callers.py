@@ -12,8 +12,9 @@ from pydantic import Field, field_validator, model_validator
 from gateway.access.certificates import CertificateRule
 from gateway.access.signing_keys import KeySetFile, KeySetUrl, SigningKeys
 from gateway.access.tokens import ClaimRules, Issuer
-from gateway.config_base import Section, is_loopback_host
+from gateway.config_base import Section
 from gateway.domain.access import NAME, Role
+from gateway.domain.hosts import is_loopback_host
 
 Algorithm: TypeAlias = Literal["RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA"]
 """Signatures with a private key: whoever can check one cannot make one."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from urllib.parse import urlsplit
 
 from gateway.credentials.errors import SourceError
 from gateway.credentials.sources import SecretSource, poll
+from gateway.domain.hosts import is_loopback_host
 from gateway.domain.secret import Secret
 
 if TYPE_CHECKING:
@@ -209,14 +209,5 @@ def _check_address(address: str) -> None:
     url = urlsplit(address)
     if "@" in url.netloc:
         raise SourceError("The address of Vault must not carry a user or password.")
-    if not url.hostname or not (url.scheme == "https" or (url.scheme == "http" and _is_loopback(url.hostname))):
+    if not url.hostname or not (url.scheme == "https" or (url.scheme == "http" and is_loopback_host(url.hostname))):
         raise SourceError(f"The address of Vault must be https://HOST:PORT, or http on loopback; it is {address!r}.")
-
-
-def _is_loopback(host: str) -> bool:
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False

@@ -18,16 +18,8 @@ from qiskit.circuit.library import quantum_volume
 
 from tests.support.gateway_process import GatewayProcess
 from tests.support.waiting import wait_until
-from tests.support.wire import connected
+from tests.support.wire import BELL, connected
 
-BELL = """OPENQASM 3.0;
-include "stdgates.inc";
-qubit[2] q;
-bit[2] c;
-h q[0];
-cx q[0], q[1];
-c = measure q;
-"""
 TURN = """OPENQASM 3.0;
 include "stdgates.inc";
 input float theta;

@@ -15,19 +15,9 @@ from typing import Any
 import pytest
 from qgateway.v1 import backend_pb2, backend_service_pb2, job_pb2, job_service_pb2, result_pb2, server_service_pb2
 
+from tests.support.refusals import Behaviour, refusal, refuse
 from tests.unit.cli.conftest import Command
-from tests.unit.client_transport.fake_gateway import (
-    JOB,
-    Behaviour,
-    FakeGateway,
-    blob,
-    event,
-    hang,
-    heartbeat,
-    refusal,
-    refuse,
-    stream,
-)
+from tests.unit.client_transport.fake_gateway import JOB, FakeGateway, blob, event, hang, heartbeat, stream
 
 BELL = "OPENQASM 3.0;\nqubit[2] q;\nbit[2] c;\nc = measure q;\n"
 

@@ -5,15 +5,12 @@ from __future__ import annotations
 import hashlib
 import re
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent import futures
 from typing import Any, NoReturn
 
 import grpc
-from google.protobuf import any_pb2, message_factory
-from google.rpc import code_pb2, error_details_pb2, status_pb2
-from grpc_status import rpc_status
+from google.protobuf import message_factory
 from qgateway.v1 import (
     account_service_pb2,
     backend_pb2,
@@ -26,6 +23,8 @@ from qgateway.v1 import (
     session_service_pb2,
 )
 
+from tests.support.refusals import Behaviour, refuse
+
 JOB_ID = "abcdefghijklmnopqrstuvwxyz"
 JOB = f"jobs/{JOB_ID}"
 FINAL = ("DONE", "CANCELLED", "ERROR")
@@ -37,8 +36,6 @@ _SERVICES = (
     account_service_pb2.DESCRIPTOR.services_by_name["AccountService"],
     server_service_pb2.DESCRIPTOR.services_by_name["ServerService"],
 )
-
-Behaviour = Callable[[Any, grpc.ServicerContext], Any]
 
 
 class ScriptedGateway:
@@ -229,36 +226,6 @@ def status_name(job: job_pb2.Job) -> str:
     return job_pb2.JobStatus.Name(job.status).removeprefix("JOB_STATUS_") if known else str(job.status)
 
 
-def refuse(
-    context: grpc.ServicerContext,
-    code: str,
-    message: str = "It does not work.",
-    *,
-    reason: str = "",
-    violations: dict[str, str] | None = None,
-) -> NoReturn:
-    """End the call with an error that carries its reason."""
-    details: list[Any] = [error_details_pb2.ErrorInfo(reason=reason, domain="qgateway")] if reason else []
-    if violations:
-        found = [
-            error_details_pb2.BadRequest.FieldViolation(field=field, description=text)
-            for field, text in violations.items()
-        ]
-        details.append(error_details_pb2.BadRequest(field_violations=found))
-    packed = []
-    for detail in details:
-        each = any_pb2.Any()
-        each.Pack(detail)
-        packed.append(each)
-    status = status_pb2.Status(code=code_pb2.Code.Value(code), message=message, details=packed)
-    context.abort_with_status(rpc_status.to_status(status))
-
-
-def refusal(code: str, message: str = "It does not work.", **details: Any) -> Behaviour:
-    """Return a behaviour that ends the call with an error."""
-    return lambda _request, context: refuse(context, code, message, **details)
-
-
 def bell_result(shots: int = 4, *, success: bool = True) -> bytes:
     """Return the result of a Bell pair: half the shots 00, half 11."""
     bits = result_pb2.PackedBits(data=bytes([0, 3] * (shots // 2)))
@@ -276,14 +243,6 @@ def text_program(*sources: str) -> bytes:
     """Return a program of OpenQASM texts."""
     circuits = [program_pb2.OpenQasmCircuit(source=source) for source in sources]
     return program_pb2.Program(openqasm=program_pb2.OpenQasmProgram(circuits=circuits)).SerializeToString()
-
-
-def wait_until(condition: Callable[[], object], within: float = 10.0) -> None:
-    """Wait until a condition holds."""
-    deadline = time.monotonic() + within
-    while not condition():
-        assert time.monotonic() < deadline, f"not so within {within} s"
-        time.sleep(0.005)
 
 
 def _attribute(method: str) -> str:

@@ -25,7 +25,8 @@ from qgateway.v1 import backend_pb2, backend_service_pb2, job_pb2, job_service_p
 from qiskit import QuantumCircuit
 from qiskit.providers import BackendV2, JobStatus
 
-from tests.unit.client.scripted_gateway import JOB, JOB_ID, ScriptedGateway, refusal, refuse
+from tests.support.refusals import refusal, refuse
+from tests.unit.client.scripted_gateway import JOB, JOB_ID, ScriptedGateway
 
 QASM = "OPENQASM 3.0; bit c; qubit q; c = measure q;"
 

@@ -100,7 +100,8 @@ from qgateway import (
 from qgateway.v1 import backend_pb2, job_pb2, job_service_pb2
 from qiskit.providers import JobStatus, JobV1
 
-from tests.unit.client.scripted_gateway import JOB_ID, ScriptedGateway, bell_result, refusal, text_program
+from tests.support.refusals import refusal
+from tests.unit.client.scripted_gateway import JOB_ID, ScriptedGateway, bell_result, text_program
 
 REQUIRED = inspect.Parameter.empty
 MEMBERS: dict[str, dict[str, Any]] = {

@@ -18,7 +18,8 @@ from qgateway import (
 from qgateway.v1 import job_pb2, job_service_pb2, result_pb2
 from qiskit.result import Result
 
-from tests.unit.client.scripted_gateway import JOB_ID, ScriptedGateway, bell_result, refusal
+from tests.support.refusals import refusal
+from tests.unit.client.scripted_gateway import JOB_ID, ScriptedGateway, bell_result
 
 
 @pytest.fixture

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 from qgateway import GatewayCircuitJob, IBMJobApiError, IBMJobInvalidStateError
 
-from tests.unit.client.scripted_gateway import JOB_ID, ScriptedGateway, refusal
+from tests.support.refusals import refusal
+from tests.unit.client.scripted_gateway import JOB_ID, ScriptedGateway
 
 
 def test_tags_are_replaced(job: GatewayCircuitJob, scripted: ScriptedGateway) -> None:

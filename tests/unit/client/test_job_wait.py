@@ -12,7 +12,9 @@ from qgateway import GatewayCircuitJob, IBMJobApiError, IBMJobError, IBMJobTimeo
 from qgateway.v1 import job_pb2, job_service_pb2
 from qiskit.providers import JobError, JobStatus, JobTimeoutError
 
-from tests.unit.client.scripted_gateway import JOB_ID, ScriptedGateway, refusal, refuse, wait_until
+from tests.support.refusals import refusal, refuse
+from tests.support.waiting import wait_until
+from tests.unit.client.scripted_gateway import JOB_ID, ScriptedGateway
 
 
 def watch_response(record: job_pb2.Job) -> job_service_pb2.WatchJobResponse:

@@ -22,7 +22,8 @@ from qgateway import (
 from qgateway.v1 import account_pb2, account_service_pb2, backend_pb2, backend_service_pb2, job_pb2, job_service_pb2
 from qiskit.providers import JobStatus, QiskitBackendNotFoundError
 
-from tests.unit.client.scripted_gateway import JOB, JOB_ID, ScriptedGateway, refusal
+from tests.support.refusals import refusal
+from tests.unit.client.scripted_gateway import JOB, JOB_ID, ScriptedGateway
 
 PENDING = ["INITIALIZING", "QUEUED", "VALIDATING", "RUNNING"]
 COMPLETED = ["CANCELLED", "DONE", "ERROR"]

@@ -9,7 +9,8 @@ from qgateway import GatewayBackend, IBMApiError, IBMInputValueError
 from qgateway._session_record import parse_max_time
 from qgateway.v1 import job_pb2, session_pb2, session_service_pb2
 
-from tests.unit.client.scripted_gateway import ScriptedGateway, refusal
+from tests.support.refusals import refusal
+from tests.unit.client.scripted_gateway import ScriptedGateway
 
 QASM = "OPENQASM 3.0; bit c; qubit q; c = measure q;"
 

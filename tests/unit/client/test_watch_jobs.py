@@ -11,7 +11,8 @@ from qgateway import GatewayProvider, IBMBackendApiError, IBMBackendValueError
 from qgateway.v1 import job_pb2, job_service_pb2
 from qiskit.providers import JobStatus
 
-from tests.unit.client.scripted_gateway import JOB_ID, ScriptedGateway, refusal
+from tests.support.refusals import refusal
+from tests.unit.client.scripted_gateway import JOB_ID, ScriptedGateway
 
 
 @pytest.fixture

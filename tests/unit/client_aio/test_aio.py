@@ -35,7 +35,8 @@ from qgateway.v1 import (
 from qiskit import QuantumCircuit, transpile
 from qiskit.providers import JobStatus, QiskitBackendNotFoundError
 
-from tests.unit.client.scripted_gateway import JOB, JOB_ID, ScriptedGateway, bell_result, refusal, text_program
+from tests.support.refusals import refusal
+from tests.unit.client.scripted_gateway import JOB, JOB_ID, ScriptedGateway, bell_result, text_program
 
 BELL = QuantumCircuit(2, 2, name="bell")
 BELL.h(0)

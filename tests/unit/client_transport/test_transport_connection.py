@@ -16,7 +16,8 @@ from qgateway._aio_connection import AioConnection
 from qgateway._connection import Connection, ConnectionSettings, GatewayCallError
 from qgateway.v1 import job_pb2, job_service_pb2, server_service_pb2
 
-from tests.unit.client_transport.fake_gateway import JOB, Behaviour, FakeGateway, event, hang, refusal, stream
+from tests.support.refusals import Behaviour, refusal
+from tests.unit.client_transport.fake_gateway import JOB, FakeGateway, event, hang, stream
 
 GET = job_service_pb2.GetJobRequest(name=JOB)
 

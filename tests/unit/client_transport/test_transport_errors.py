@@ -10,7 +10,8 @@ from qgateway._connection import Connection, GatewayCallError
 from qgateway._errors import ErrorDetails, Violation
 from qgateway.v1 import job_service_pb2
 
-from tests.unit.client_transport.fake_gateway import JOB, FakeGateway, refusal
+from tests.support.refusals import refusal
+from tests.unit.client_transport.fake_gateway import JOB, FakeGateway
 
 
 def failed_call(connection: Connection) -> GatewayCallError:

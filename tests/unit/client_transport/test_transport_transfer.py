@@ -13,7 +13,8 @@ from qgateway._aio_connection import AioConnection
 from qgateway._connection import Connection, GatewayCallError
 from qgateway.v1 import job_service_pb2, server_service_pb2
 
-from tests.unit.client_transport.fake_gateway import JOB, FakeGateway, blob, refusal
+from tests.support.refusals import refusal
+from tests.unit.client_transport.fake_gateway import JOB, FakeGateway, blob
 
 DATA = bytes(range(250)) * 42
 

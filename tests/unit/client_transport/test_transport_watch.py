@@ -17,18 +17,9 @@ from qgateway._connection import Connection, ConnectionSettings, GatewayCallErro
 from qgateway._watch_state import QueueUpdate, WatchTimeout
 from qgateway.v1 import job_pb2
 
+from tests.support.refusals import Behaviour, refusal, refuse
 from tests.support.tcp_proxy import TcpProxy
-from tests.unit.client_transport.fake_gateway import (
-    JOB,
-    Behaviour,
-    FakeGateway,
-    event,
-    hang,
-    heartbeat,
-    refusal,
-    refuse,
-    stream,
-)
+from tests.unit.client_transport.fake_gateway import JOB, FakeGateway, event, hang, heartbeat, stream
 
 Watch = Callable[..., AsyncIterator[Any]]
 

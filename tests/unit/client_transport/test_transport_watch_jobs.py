@@ -13,7 +13,8 @@ from qgateway._connection import Connection, GatewayCallError
 from qgateway._watch_state import ManyJobs, WatchState, WatchTimeout
 from qgateway.v1 import job_pb2, job_service_pb2
 
-from tests.unit.client_transport.fake_gateway import FakeGateway, hang, refusal, refuse, stream
+from tests.support.refusals import refusal, refuse
+from tests.unit.client_transport.fake_gateway import FakeGateway, hang, stream
 
 CONDITIONS = job_pb2.JobFilter(all_tags=["mine"])
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from typing import Any, TypeVar
 
 from qgateway._times import optional_seconds, optional_time
-from qgateway.exceptions import IBMError
+from qgateway.exceptions import IBMBackendNotFoundError, IBMError
 from qgateway.v1 import backend_pb2
 
 Backend = TypeVar("Backend")
@@ -180,6 +180,18 @@ def retired(name: str, account: str) -> backend_pb2.Backend:
     message = backend_pb2.Backend(name=f"accounts/{account}/backends/{name}", backend_id=name, account=account)
     message.status.status_message = "retired"
     return message
+
+
+def the_one(found: Sequence[Backend], name: str | None) -> Backend:
+    """Return the only backend that was found; where they were looked for by name, the first.
+
+    Raises:
+        IBMBackendNotFoundError: There is none, or more than one.
+    """
+    if not found or (name is None and len(found) > 1):
+        problem = "More than one backend matches" if found else "No backend matches"
+        raise IBMBackendNotFoundError(f"{problem}. provider.backends() lists what there is.")
+    return found[0]
 
 
 def choose_least_busy(candidates: Iterable[tuple[BackendStatus, Backend]]) -> Backend:

@@ -18,7 +18,7 @@ from qgateway._status import StatusLike
 from qgateway._translate import translated
 from qgateway._watch_state import ManyJobs, WatchState
 from qgateway.backend import GatewayBackend
-from qgateway.configuration import choose_least_busy, matches, retired
+from qgateway.configuration import choose_least_busy, matches, retired, the_one
 from qgateway.exceptions import IBMApiError, IBMBackendNotFoundError
 from qgateway.job import GatewayCircuitJob
 from qgateway.job_watch import JobWatch
@@ -111,13 +111,7 @@ class GatewayProvider(ProviderRecord[Connection]):
         """
         if name is not None and not kwargs:
             return GatewayBackend(self, self._get_backend(name, instance or self._instance))
-        found = self.backends(name, instance=instance, **kwargs)
-        if name is not None:
-            found = found[:1]
-        if len(found) != 1:
-            problem = "No backend matches" if not found else "More than one backend matches"
-            raise IBMBackendNotFoundError(f"{problem}. provider.backends() lists what there is.")
-        return found[0]
+        return the_one(self.backends(name, instance=instance, **kwargs), name)
 
     def least_busy(
         self,

@@ -20,7 +20,7 @@ from qgateway._watch_state import ManyJobs, WatchState
 from qgateway.aio.backend import GatewayBackend
 from qgateway.aio.job import GatewayCircuitJob
 from qgateway.aio.job_watch import JobWatch
-from qgateway.configuration import choose_least_busy, matches, retired
+from qgateway.configuration import choose_least_busy, matches, retired, the_one
 from qgateway.exceptions import IBMApiError, IBMBackendNotFoundError
 from qgateway.v1 import account_service_pb2, backend_pb2, backend_service_pb2, job_pb2, job_service_pb2
 
@@ -76,13 +76,7 @@ class GatewayProvider(ProviderRecord[AioConnection]):
         """
         if name is not None and not kwargs:
             return GatewayBackend(self, await self._get_backend(name, instance or self._instance))
-        found = await self.backends(name, instance=instance, **kwargs)
-        if name is not None:
-            found = found[:1]
-        if len(found) != 1:
-            problem = "No backend matches" if not found else "More than one backend matches"
-            raise IBMBackendNotFoundError(f"{problem}. provider.backends() lists what there is.")
-        return found[0]
+        return the_one(await self.backends(name, instance=instance, **kwargs), name)
 
     async def least_busy(
         self,
