@@ -169,10 +169,14 @@ class Poller:
     async def _pause(self, least: float) -> None:
         """Wait until the next round is worth it, at least so many seconds."""
         began, factor = _now(), jittered(1.0)
-        while (left := began + factor * max(least, self._interval()) - _now()) > 0:
+        interval = self._interval()
+        while (left := began + factor * max(least, interval) - _now()) > 0:
             self._wake.clear()
+            # A job that comes now asks for a look in twice the shortest time, and for no sooner one.
+            soon = interval <= 2 * self._pacing.shortest_poll
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._wake.wait(), min(left, _LOOK_SECONDS))
+                await asyncio.wait_for(asyncio.sleep(left) if soon else self._wake.wait(), min(left, _LOOK_SECONDS))
+            interval = self._interval()
 
     def _interval(self) -> float:
         """Return the seconds between two rounds: few if a job has just changed, above all if somebody watches it."""

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
+import orjson
+
 from gateway.domain.job import MeasLevel, MeasReturn
 from gateway.domain.payload import Payload
 from gateway.domain.provider import ProviderSubmission
 from gateway.workers.pool import WorkerPool
+from gateway.workers.recent_parameters import RecentParameters
 
 
 class WorkerIbmPayloads:
@@ -23,6 +26,7 @@ class WorkerIbmPayloads:
         self._pool = pool
         self._time_limit = time_limit
         self._memory_limit = memory_limit
+        self._recent = RecentParameters()
 
     async def encode(self, submission: ProviderSubmission, *, program: str, circuit_format: str) -> bytes:
         """Return the parameters of a program that runs a submission's circuits, as JSON.
@@ -36,24 +40,28 @@ class WorkerIbmPayloads:
             InvalidArgument: The circuits cannot be written in this format.
             WorkerFailure: It took too long, too much memory, or crashed the worker.
         """
-        options = submission.options
+        options, circuits = submission.options, submission.program.circuits
+        header = {
+            "program": program,
+            "format": circuit_format,
+            "shots": options.shots,
+            "level": _level(options.meas_level, options.meas_return),
+            "init_qubits": options.init_qubits,
+            "rep_delay": options.rep_delay,
+            "experimental": dict(options.provider_options.get("experimental", {})),
+            "header": dict(options.header),
+        }
+        form = orjson.dumps(header)
+        if (known := self._recent.get(circuits, form, submission.job_name)) is not None:
+            return known
         _, (params,) = await self._pool.run(
             "ibm_encode",
-            {
-                "program": program,
-                "format": circuit_format,
-                "job": submission.job_name,
-                "shots": options.shots,
-                "level": _level(options.meas_level, options.meas_return),
-                "init_qubits": options.init_qubits,
-                "rep_delay": options.rep_delay,
-                "experimental": dict(options.provider_options.get("experimental", {})),
-                "header": dict(options.header),
-            },
-            submission.program.circuits,
+            {**header, "job": submission.job_name},
+            circuits,
             time_limit=self._time_limit,
             memory_limit=self._memory_limit,
         )
+        self._recent.put(circuits, form, submission.job_name, params)
         return params
 
     async def decode(

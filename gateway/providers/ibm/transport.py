@@ -11,7 +11,7 @@ from typing import Any, Self
 
 import requests
 from requests.adapters import HTTPAdapter
-from requests.auth import AuthBase
+from requests.utils import default_headers
 from urllib3.exceptions import ConnectTimeoutError, MaxRetryError, NewConnectionError
 from urllib3.util.retry import Retry
 
@@ -69,7 +69,19 @@ class Transport:
 
     def __init__(self, settings: IbmSettings) -> None:
         self._settings = settings
-        self._repeating = self._session(
+        self._headers = {
+            **default_headers(),
+            "Service-CRN": settings.crn,
+            "IBM-API-Version": API_VERSION,
+            "Accept": "application/json",
+            "User-Agent": "qgateway",
+        }
+        session = requests.Session()
+        session.trust_env = settings.use_environment
+        # Read once: a session would go through the whole environment at each call.
+        environment = session.merge_environment_settings(settings.url, {}, True, None, None)
+        self._proxies, self._authorities = environment["proxies"], environment["verify"] or True
+        self._repeating = self._connections(
             _BriefRetry(
                 total=settings.retries,
                 read=min(1, settings.retries),  # each may take as long as the silence that is allowed
@@ -81,7 +93,7 @@ class Transport:
                 raise_on_status=False,
             )
         )
-        self._once = self._session(Retry(total=0, redirect=0, raise_on_status=False))
+        self._once = self._connections(Retry(total=0, redirect=0, raise_on_status=False))
 
     def close(self) -> None:
         """Close the connections that are not in use."""
@@ -101,9 +113,9 @@ class Transport:
             GatewayError: What else went wrong.
         """
         safe = call.repeatable or call.method in _SAFE_METHODS
-        session = self._repeating if safe and repeat else self._once
+        connections = self._repeating if safe and repeat else self._once
         try:
-            status, headers, body = self._exchange(session, call, token, self._settings.read_timeout)
+            status, headers, body = self._exchange(connections, call, token, self._settings.read_timeout)
         except (requests.RequestException, OSError) as error:
             raise self._unreachable(error) from None
         if not HTTPStatus.OK <= status < HTTPStatus.MULTIPLE_CHOICES:
@@ -149,35 +161,27 @@ class Transport:
             retry_after=self._settings.settle_seconds,
         )
 
-    def _session(self, retry: Retry) -> requests.Session:
-        session = requests.Session()
-        session.trust_env = self._settings.use_environment
-        adapter = HTTPAdapter(pool_connections=1, pool_maxsize=self._settings.threads, max_retries=retry)
-        session.mount("https://", adapter)
-        session.mount("http://", adapter)
-        session.headers.update(
-            {
-                "Service-CRN": self._settings.crn,
-                "IBM-API-Version": API_VERSION,
-                "Accept": "application/json",
-                "User-Agent": "qgateway",
-            }
-        )
-        return session
+    def _connections(self, retry: Retry) -> HTTPAdapter:
+        return HTTPAdapter(pool_connections=1, pool_maxsize=self._settings.threads, max_retries=retry)
 
     def _exchange(
-        self, session: requests.Session, call: Call, token: Secret, silence: float
+        self, connections: HTTPAdapter, call: Call, token: Secret, silence: float
     ) -> tuple[int, Mapping[str, str], bytes]:
-        with session.request(
-            call.method,
-            self._settings.url + call.path,
-            params=list(call.query),
-            data=call.body,
-            headers={"Content-Type": "application/json"} if call.body is not None else None,
-            auth=_Bearer(token),
-            timeout=(self._settings.connect_timeout, silence),
-            allow_redirects=False,
+        # Without a session: cookies, redirects and passwords from a netrc file have no place here, and to look for them takes as
+        # long as to send a job.
+        request = requests.PreparedRequest()
+        headers = {**self._headers, "Authorization": f"Bearer {token.reveal()}"}
+        if call.body is not None:
+            headers["Content-Type"] = "application/json"
+        request.prepare(
+            method=call.method, url=self._settings.url + call.path, params=call.query, headers=headers, data=call.body
+        )
+        with connections.send(
+            request,
             stream=True,
+            timeout=(self._settings.connect_timeout, silence),
+            verify=self._authorities,
+            proxies=self._proxies,
         ) as response:
             return response.status_code, response.headers, self._body(response, call)
 
@@ -211,17 +215,6 @@ class Transport:
             f"The provider of account {account!r} cannot be reached ({_name(error)}). The gateway tries again by itself.",
             metadata={"account": account},
         )
-
-
-class _Bearer(AuthBase):
-    """Adds the token. Given as `auth`, it keeps requests from looking for a password in the environment."""
-
-    def __init__(self, token: Secret) -> None:
-        self._token = token
-
-    def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
-        request.headers["Authorization"] = f"Bearer {self._token.reveal()}"
-        return request
 
 
 class _BriefRetry(Retry):
