@@ -99,6 +99,10 @@ def serve(
                 sys.stdout.flush()
 
         _run(serve_settings(settings, on_ready))
+    # All that matters is stored and closed. A thread that hangs in a call to a provider must not hold up the end.
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(0)
 
 
 @app.command()
@@ -243,11 +247,17 @@ def _check_dev(listen: str) -> None:
 
 
 def _run(main: Any) -> None:
-    try:
-        import uvloop
-    except ImportError:
-        import asyncio
+    """Run the server to its end. After a good one the event loop stays open: to close it is to wait for all threads."""
+    import asyncio
 
-        asyncio.run(main)
-    else:
-        uvloop.run(main)
+    new_event_loop: Any
+    try:
+        from uvloop import new_event_loop
+    except ImportError:
+        from asyncio import new_event_loop
+    runner = asyncio.Runner(loop_factory=new_event_loop)
+    try:
+        runner.run(main)
+    except BaseException:
+        runner.close()
+        raise

@@ -130,6 +130,7 @@ class Engine:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self.trail.close()
         await self.submissions.close()
+        await self.sessions.stop()
         await self.adoptions.close()
         for dispatcher in self._dispatchers.values():
             await dispatcher.close()

@@ -73,6 +73,7 @@ class Sessions:
         self._fresh_until: dict[str, float] = {}
         """By session, until when its state is not asked for again, on the clock of the event loop."""
         self._more_to_close = asyncio.Event()
+        self._opening: set[asyncio.Task[Session]] = set()
 
     async def create(self, caller: Caller, request: SessionRequest) -> Session:
         """Open a session, or return the one that the same request opened before.
@@ -88,36 +89,18 @@ class Sessions:
             earlier = await self._store.get_session_by_request_id(caller.tenant, request.request_id)
             if earlier is not None:
                 return _same_request(earlier, request)
-        provider, backend = await self._accounts.of(caller).find_backend(request.backend, request.account)
+        provider, _ = await self._accounts.of(caller).find_backend(request.backend, request.account)
         if Capability.SESSIONS not in provider.capabilities:
             raise Unimplemented(
                 f"The provider of account {provider.account!r} has no sessions. Run the jobs without one.",
                 reason=Reason.SESSIONS_UNSUPPORTED,
                 metadata={"account": provider.account},
             )
-        opened = await provider.open_session(backend.name, request.mode, request.max_seconds)
-        session = Session(
-            id=new_id(),
-            tenant=caller.tenant,
-            creator=caller.name,
-            account=provider.account,
-            backend=backend.name,
-            mode=request.mode,
-            created_at=opened.created_at or utc_now(),
-            provider_session_id=opened.id,
-            max_seconds=request.max_seconds,
-            request_id=request.request_id,
-            request_digest=request.digest,
-        )
-        session = _told(session, opened)
-        entry = audit_entry(caller, "session.create", session.id, request.request_id, collection="sessions")
-        stored = await self._store.create_session(session, entry)
-        if stored.id != session.id:  # the same request came twice at the same time
-            with suppress(GatewayError):
-                await provider.cancel_session(opened.id)
-            return _same_request(stored, request)
-        self._believe(session)
-        return session
+        # What was begun is brought to its end even if the caller goes away meanwhile: nobody else would know of the session.
+        opening = asyncio.create_task(self._open(caller, request, provider))
+        self._opening.add(opening)
+        opening.add_done_callback(self._opened)
+        return await asyncio.shield(opening)
 
     async def get(self, caller: Caller, session_id: str) -> Session:
         """Return a session as its provider tells of it now.
@@ -225,7 +208,44 @@ class Sessions:
                 async with asyncio.timeout(_CLOSE_SECONDS if some_wait else None):
                     await self._more_to_close.wait()
 
+    async def stop(self) -> None:
+        """Wait no longer for providers to open sessions."""
+        for opening in self._opening:
+            opening.cancel()
+        await asyncio.gather(*self._opening, return_exceptions=True)
+
     # --- Helpers --------------------------------------------------------------------------------------------------------
+
+    async def _open(self, caller: Caller, request: SessionRequest, provider: Provider) -> Session:
+        """Open a session at its provider and store it."""
+        opened = await provider.open_session(request.backend, request.mode, request.max_seconds)
+        session = Session(
+            id=new_id(),
+            tenant=caller.tenant,
+            creator=caller.name,
+            account=provider.account,
+            backend=request.backend,
+            mode=request.mode,
+            created_at=opened.created_at or utc_now(),
+            provider_session_id=opened.id,
+            max_seconds=request.max_seconds,
+            request_id=request.request_id,
+            request_digest=request.digest,
+        )
+        session = _told(session, opened)
+        entry = audit_entry(caller, "session.create", session.id, request.request_id, collection="sessions")
+        stored = await self._store.create_session(session, entry)
+        if stored.id != session.id:  # the same request came twice at the same time
+            with suppress(GatewayError):
+                await provider.cancel_session(opened.id)
+            return _same_request(stored, request)
+        self._believe(session)
+        return session
+
+    def _opened(self, task: asyncio.Task[Session]) -> None:
+        self._opening.discard(task)
+        if not task.cancelled() and (error := task.exception()) and not isinstance(error, GatewayError):
+            _log.error("session_not_opened", exc_info=error)
 
     async def _find(self, caller: Caller, session_id: str) -> Session:
         session = await self._store.get_session(session_id)

@@ -8,7 +8,7 @@ from typing import Any
 import grpc
 import pytest
 from qgateway import GatewayProvider, IBMBackendError
-from qgateway.v1 import job_pb2, session_pb2
+from qgateway.v1 import job_pb2, session_pb2, session_service_pb2
 
 from tests.emulators.ibm_quantum.remote import EmulatorControl
 from tests.support.gateway_process import GatewayProcess
@@ -127,3 +127,35 @@ def test_the_python_client_opens_sessions_at_the_provider(
             backend.run(BELL, transpile=1)
         assert caught.value.reason == "SESSION_CLOSED"
         assert "Open another one" in caught.value.diagnostics()
+
+
+@pytest.mark.parametrize("fault", [{"action": "drop"}, {"action": "cut", "bytes": 40}, {"action": "garble"}])
+def test_a_session_whose_opening_got_lost_is_told_as_such_and_can_be_asked_for_again(
+    wire: Wire, control: EmulatorControl, fault: dict[str, Any]
+) -> None:
+    """The provider may have opened it: nothing tells that one from the sessions of others, so it is left to end by itself."""
+    control.fault("POST /sessions", **({"when": "after"} if fault["action"] == "drop" else {}), **fault)
+    with pytest.raises(grpc.RpcError) as caught:
+        wire.open_session("ibm_alder", SESSION, request_id="again")
+    assert caught.value.code() == grpc.StatusCode.UNAVAILABLE  # type: ignore[attr-defined]
+    assert "that session holds no jobs and costs nothing" in caught.value.details()  # type: ignore[attr-defined]
+    session = wire.open_session("ibm_alder", SESSION, request_id="again")
+    assert wire.finish(submit(wire, session).name).status == job_pb2.JOB_STATUS_DONE
+    lost, known = control.sessions()
+    assert known["id"] == session.provider_session_id
+    assert (lost["state"], lost["started_at"]) == ("open", None)
+
+
+def test_a_session_is_kept_although_its_caller_did_not_wait_for_it(wire: Wire, control: EmulatorControl) -> None:
+    fault = control.fault("POST /sessions", "delay")
+    request = session_service_pb2.CreateSessionRequest(
+        session=session_pb2.Session(backend="ibm_alder", mode=SESSION), request_id="impatient"
+    )
+    with pytest.raises(grpc.RpcError) as caught:
+        wire.sessions.CreateSession(request, metadata=wire.metadata, timeout=1)
+    assert caught.value.code() == grpc.StatusCode.DEADLINE_EXCEEDED  # type: ignore[attr-defined]
+    control.clear_faults(fault)
+    listing = session_service_pb2.ListSessionsRequest()
+    wait_until(lambda: wire.sessions.ListSessions(listing, metadata=wire.metadata, timeout=10).sessions)
+    again = wire.sessions.CreateSession(request, metadata=wire.metadata, timeout=10).session
+    assert [session["id"] for session in control.sessions()] == [again.provider_session_id]

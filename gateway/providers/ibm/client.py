@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from typing import Any, TypeVar
 from urllib.parse import quote
 
@@ -48,6 +48,8 @@ class IbmClient:
         self._breaker = Breaker(settings.account, shortest=settings.shortest_outage, longest=settings.longest_outage)
         self._threads = ThreadPoolExecutor(settings.threads, thread_name_prefix=f"ibm-{settings.account}")
         self._calls = 0
+        self._under_way: set[Future[Reply]] = set()
+        """Calls that have an end to come, also those that nobody waits for any more."""
         self._closed = False
 
     def close(self) -> None:
@@ -55,6 +57,10 @@ class IbmClient:
         self._closed = True
         self._threads.shutdown(wait=False, cancel_futures=True)
         self._transport.close()
+
+    async def ended(self, within: float) -> None:
+        """Wait, after `close`, until no call is under way, or for so many seconds."""
+        await asyncio.to_thread(wait, tuple(self._under_way), within)
 
     # --- Backends -----------------------------------------------------------------------------------------------------------
 
@@ -172,12 +178,27 @@ class IbmClient:
     # --- Sessions -----------------------------------------------------------------------------------------------------------
 
     async def open_session(self, mode: str, backend: str, max_seconds: int | None) -> wire.SessionDocument:
-        """Open a session (`dedicated`) or a batch (`batch`)."""
+        """Open a session (`dedicated`) or a batch (`batch`).
+
+        Raises:
+            Unavailable: There may be one, or not. A session bears no mark by which it could be found, so this is not settled; one
+                that got lost holds no jobs, and costs nothing.
+        """
         body: dict[str, Any] = {"mode": mode, "backend": backend, "instance": self._settings.crn}
         if max_seconds is not None:
             body["max_ttl"] = max_seconds
-        reply = await self._call(Call("POST", "/sessions", body=orjson.dumps(body)))
-        return self._read(wire.SessionDocument, self._json(reply))
+        try:
+            reply = await self._call(Call("POST", "/sessions", body=orjson.dumps(body)))
+            return self._read(wire.SessionDocument, self._json(reply))
+        except Unavailable as error:
+            if error.reason is not Reason.PROVIDER_UNAVAILABLE:
+                raise
+            raise Unavailable(
+                f"The provider of account {self._settings.account!r} did not say whether it opened the session. Ask again. If it "
+                "did, that session holds no jobs and costs nothing.",
+                metadata=error.metadata,
+                retry_after=error.retry_after,
+            ) from None
 
     async def session(self, session_id: str) -> wire.SessionDocument:
         """Return a session."""
@@ -232,8 +253,11 @@ class IbmClient:
             )
         with self._breaker.call():
             self._calls += 1
+            call = self._threads.submit(send, token)
+            self._under_way.add(call)
+            call.add_done_callback(self._under_way.discard)
             try:
-                return await asyncio.get_running_loop().run_in_executor(self._threads, send, token)
+                return await asyncio.wrap_future(call)
             finally:
                 self._calls -= 1
 

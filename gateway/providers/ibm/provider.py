@@ -57,6 +57,8 @@ _log = structlog.get_logger(__name__)
 _FEW = 2
 """Up to so many jobs are looked up one by one: a listing would cost no less."""
 _RETRY_SECONDS = 5.0
+_LAST_SECONDS = 5.0
+"""How long the end of the gateway waits for calls that are under way."""
 _KEPT_JOBS = 1000
 
 
@@ -116,12 +118,13 @@ class IbmProvider:
         self._looking = asyncio.create_task(self._look())
 
     async def close(self) -> None:
-        """Begin no more calls. Work upstream goes on."""
+        """Begin no more calls, and give those under way a moment: they may bring what is given out once. Work upstream goes on."""
         if self._looking is not None:
             self._looking.cancel()
             await asyncio.wait([self._looking])
         self._catalogue.close()
         self._client.close()
+        await self._client.ended(_LAST_SECONDS)
 
     def health(self) -> AccountHealth:
         """Return how the account is: what its credentials and its last call say."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 
 import grpc
@@ -15,6 +16,8 @@ from tests.support.waiting import wait_until
 from tests.support.wire import connected, details
 
 IMPATIENT = {"inline_seconds": 0.3}
+GRACE_SECONDS = 25
+"""Less than what container platforms give by default before they kill: 30 s."""
 
 
 def test_a_job_that_is_accepted_late_was_answered_before_and_runs_once(
@@ -90,3 +93,43 @@ def test_a_gateway_that_never_saw_the_backends_says_so_in_time_and_goes_on_askin
                 return None
 
         check_all_done(wire, control, [wait_until(submitted)], "backends told")
+
+
+@pytest.mark.parametrize("route", ["POST /jobs", "GET /jobs/{job_id}/results", "POST /identity/token"])
+def test_a_server_that_is_told_to_stop_while_a_call_hangs_ends_in_time_and_goes_on_at_the_next_start(
+    new_lab_gateway: Callable[..., GatewayProcess], control: EmulatorControl, route: str
+) -> None:
+    patient = {"submit_timeout": 300, "read_timeout": 300, "inline_seconds": 0.3}
+    gateway = new_lab_gateway(**patient).start(SERVER__DRAIN_TIMEOUT="2")
+    with connected(gateway) as wire:
+        before = submit(wire)
+        finish(wire, before.name, "before")
+        hanging = control.fault(route, "hang", when="after", times=None)
+        if route == "POST /identity/token":
+            control.expire_tokens()
+        job = submit(wire)
+        wait_until(lambda: control.faults()[0]["hits"])
+        began = time.monotonic()
+        assert gateway.stop() == 0
+        assert time.monotonic() - began < GRACE_SECONDS
+    control.clear_faults(hanging)
+    gateway.start()
+    with connected(gateway) as wire:
+        assert route != "POST /jobs" or wire.get(job.name).submission.attempts == 1
+        check_all_done(wire, control, [before, job], f"stopped while {route} hung")
+
+
+def test_a_result_that_is_on_its_way_when_the_server_is_told_to_stop_is_not_lost(
+    new_lab_gateway: Callable[..., GatewayProcess], control: EmulatorControl
+) -> None:
+    control.settings(results_once=True)
+    control.fault("GET /jobs/{job_id}/results", "delay", seconds=1, times=None)
+    gateway = new_lab_gateway().start()
+    with connected(gateway) as wire:
+        job = submit(wire)
+        wait_until(lambda: control.faults()[0]["hits"])
+        assert gateway.stop() == 0
+    gateway.start()
+    with connected(gateway) as wire:
+        check_all_done(wire, control, [job], "stopped while a result came")
+    assert [job["results_reads"] for job in control.jobs()] == [1]
