@@ -157,7 +157,7 @@ class HistorySettings(Section):
 
     max_age: Annotated[float, Field(ge=60)] = 30 * 24 * 3600.0
     """Seconds for which changes are kept: the longest break after which a watch still resumes without a gap."""
-    max_events: Annotated[int, Field(ge=1_000)] = 1_000_000
+    max_events: Annotated[int, Field(ge=100)] = 1_000_000
     """Most changes that are kept."""
     interval: Annotated[float, Field(ge=0.1, le=24 * 3600)] = 60.0
     """Seconds between two looks for what is to be forgotten."""

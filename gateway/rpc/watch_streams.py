@@ -72,16 +72,18 @@ class WatchStreams:
         """
         where = requests.job_filter("filter", request.filter, caller.tenant)
         watch = self._watches.watch_all(where, self._after(request), self._heartbeat, or_snapshot=_or_snapshot(request))
+        token = request.resume_token
         with self._limit.stream(caller):
             async with aclosing(watch) as all_news:
                 async for news in all_news:
                     if not isinstance(news, JobEvent):
-                        response = messages.watch_heartbeat(self._tokens.token(news.revision), self._heartbeat)
-                    elif news.type is EventType.SNAPSHOT:
-                        # Whoever resumes in the middle of a snapshot must get all of it again.
-                        response = messages.watch_event(news, request.resume_token)
+                        token = self._tokens.token(news.revision)
+                        response = messages.watch_heartbeat(token, self._heartbeat)
                     else:
-                        response = messages.watch_event(news, self._tokens.token(news.revision))
+                        # Whoever resumes in the middle of a snapshot must get all of it again: it has the token before it.
+                        if news.type is not EventType.SNAPSHOT:
+                            token = self._tokens.token(news.revision)
+                        response = messages.watch_event(news, token)
                     await self._stalled.write(context, response)
 
     def _after(self, request: job_service_pb2.WatchJobRequest | job_service_pb2.WatchJobsRequest) -> int | None:

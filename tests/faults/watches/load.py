@@ -1,4 +1,4 @@
-"""Makes the events: submits jobs, changes their names and tags, cancels some, and keeps what it was told is committed."""
+"""Makes the events: submits jobs, changes, cancels and deletes some, and keeps what it was told is committed."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from qgateway.v1 import job_pb2, job_service_pb2, job_service_pb2_grpc
 from tests.faults.watches.recording import Event
 from tests.faults.watches.tape import job_event
 from tests.faults.watches.watchers import CHANNEL_OPTIONS, LAST_NAME, World
+from tests.faults.watches.witness import Witness
 from tests.support.wire import submission
 
 TAGS = ("red", "green", "blue")
@@ -48,6 +49,8 @@ _NOT_KNOWN = frozenset(
     }
 )
 """What a call ends with whose server was killed: it may have been carried out or not."""
+_KEPT = 10
+"""Final jobs of which none is deleted."""
 _NEVER: AbstractSet[grpc.StatusCode] = frozenset()
 
 
@@ -56,6 +59,7 @@ class Load:
 
     Args:
         world: Is told which jobs are worth watching.
+        witness: Sees what is committed: nothing is deleted that it has not seen.
         target: Where the gateway is found.
         rng: Its chance.
         waiting: Number of jobs that are not final at a time.
@@ -63,9 +67,19 @@ class Load:
     """
 
     def __init__(
-        self, world: World, target: str, rng: random.Random, *, waiting: int, changes_per_second: float
+        self,
+        world: World,
+        witness: Witness,
+        target: str,
+        rng: random.Random,
+        *,
+        waiting: int,
+        changes_per_second: float,
     ) -> None:
         self._world = world
+        self._witness = witness
+        self._changing = asyncio.Lock()
+        """Held by whoever changes or deletes a job."""
         self._rng = rng
         self._waiting = waiting
         self._pause = 1 / changes_per_second
@@ -78,11 +92,13 @@ class Load:
         """States of jobs that calls returned: each has to be in the history."""
         self.unexpected: list[str] = []
         """Errors of calls that a kill does not explain."""
+        self.deleted = 0
+        """Number of jobs that were deleted."""
 
     async def run(self) -> None:
         """Make events until the watchers are to stop."""
         async with asyncio.TaskGroup() as tasks:
-            for act in (self._submit, self._change, self._cancel, self._look):
+            for act in (self._submit, self._change, self._cancel, self._delete, self._look):
                 tasks.create_task(self._repeat(act))
 
     async def finish(self, within: float) -> None:
@@ -136,8 +152,10 @@ class Load:
         if not self._jobs:
             return
         # Mostly of those that are watched one by one; a final job can be renamed, too.
-        among = self._world.jobs if self._world.jobs and self._rng.random() < 0.9 else list(self._jobs)
-        await self._update(self._rng.choice(among), [tag for tag in TAGS if self._rng.random() < 0.5])
+        async with self._changing:
+            among = self._world.jobs if self._world.jobs and self._rng.random() < 0.9 else list(self._jobs)
+            if among:
+                await self._update(self._rng.choice(among), [tag for tag in TAGS if self._rng.random() < 0.5])
 
     async def _update(self, name: str, tags: Any, display_name: str = "") -> bool:
         self._number += 1
@@ -154,6 +172,41 @@ class Load:
         if self._world.jobs:
             request = job_service_pb2.CancelJobRequest(name=self._rng.choice(self._world.jobs))
             await self._call(self._stub.CancelJob, request, 5, expected={grpc.StatusCode.FAILED_PRECONDITION})
+
+    async def _delete(self) -> None:
+        """Delete a final job: one of those that ended last, which others still follow, or any."""
+        await asyncio.sleep(self._rng.uniform(0.3, 1.5))
+        final = [job for job, is_final in self._jobs.items() if is_final]
+        if len(final) < _KEPT:
+            return
+        name = self._rng.choice(final[-5:] if self._rng.random() < 0.7 else final)
+        async with self._changing:
+            # What the deletion takes with it has to be seen before.
+            read = await self._call(self._stub.GetJob, job_service_pb2.GetJobRequest(name=name), 5)
+            if read is None:
+                return
+            try:
+                async with asyncio.timeout(5):
+                    await self._witness.sees(read.job.revision)
+            except TimeoutError:
+                self.unexpected.append(f"{name} has the revision {read.job.revision}, which is not in the store")
+                return
+            request = job_service_pb2.DeleteJobRequest(name=name)
+            # It is tried again until the answer comes; it can have been carried out before.
+            expected = {grpc.StatusCode.NOT_FOUND}
+            while await self._call(self._stub.DeleteJob, request, 15, expected=expected) is None:
+                if await self._is_gone(name):
+                    break
+                await asyncio.sleep(0.1)
+            self._jobs.pop(name, None)
+            self.deleted += 1
+
+    async def _is_gone(self, name: str) -> bool:
+        try:
+            await self._stub.GetJob(job_service_pb2.GetJobRequest(name=name), timeout=5, metadata=self._world.metadata)
+        except grpc.aio.AioRpcError as error:
+            return error.code() is grpc.StatusCode.NOT_FOUND
+        return False
 
     async def _look(self) -> None:
         """Find out which jobs are final."""
@@ -172,6 +225,7 @@ class Load:
         known = set(self._jobs)
         if response := await self._call(self._stub.ListJobs, request, 5):
             waiting = {job.name for job in response.jobs}
+            known &= set(self._jobs)  # some may be deleted by now
             self._jobs.update({job: job not in waiting for job in known | waiting})
             self._world.jobs = [job for job, final in self._jobs.items() if not final]
 
@@ -186,6 +240,8 @@ class Load:
             if error.code() not in _NOT_KNOWN | expected or "incident" in (error.details() or ""):
                 self.unexpected.append(f"{request.DESCRIPTOR.name}: {error.code().name}: {error.details()}")
             return None
+        if isinstance(response, job_service_pb2.DeleteJobResponse):
+            return response
         jobs = response.jobs if isinstance(response, job_service_pb2.ListJobsResponse) else [response.job]
         self.acknowledged += [job_event(job, job.revision) for job in jobs]
         return response

@@ -6,9 +6,11 @@ its final event. `history_violations` checks what watchers rely on: that the his
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from tests.faults.watches.gaps import gaps, is_explained, is_refused_rightly, missing_states, passed_at
 from tests.faults.watches.recording import (
     Ended,
     Event,
@@ -38,61 +40,57 @@ Checker = Callable[[Recording, Truth], Iterator[str]]
 
 def ordered(recording: Recording, truth: Truth) -> Iterator[str]:
     """The events of a job come in the order of their revisions."""
-    newest: dict[str, int] = {}
-    seen: set[tuple[str, int]] = set()
-    for event in _events(recording):
-        key = event.job, event.revision
-        if key not in seen and event.revision < newest.get(event.job, 0):
-            yield f"{event.job}: {event.revision} came after {newest[event.job]}"
-        seen.add(key)
-        newest[event.job] = max(newest.get(event.job, 0), event.revision)
+    for before, once, event in _with_memory(recording):
+        if event.revision not in once and event.revision < max(before, default=0):
+            yield f"{event.job}: {event.revision} came after {max(before)}"
 
 
 def unique(recording: Recording, truth: Truth) -> Iterator[str]:
     """An event is told once."""
-    seen: set[tuple[str, int]] = set()
-    for event in _events(recording):
-        key = event.job, event.revision
-        if key in seen:
+    for _, once, event in _with_memory(recording):
+        if event.revision in once:
             yield f"{event.job}: {event.revision} came again"
-        seen.add(key)
 
 
 def reliable(recording: Recording, truth: Truth) -> Iterator[str]:
-    """Everything between the first token and now is told, as it happened, and nothing else."""
-    start = recording.start
+    """Everything between the first token and now is told, as it happened, and nothing else. What is gone is told by states."""
+    left_early = recording.left_early or is_refused_rightly(recording, truth)
+    start, end = recording.start, recording.end
     if start is None:
-        yield "nothing was ever told"
+        if not left_early:
+            yield "nothing was ever told"
         return
-    told = {event.revision for event in recording.told()}
-    gaps = list(_declared_gaps(recording))
-    end = recording.end
-    for event in truth.due(recording.scope, start):
-        if recording.left_early and end is not None and event.revision > end:
-            break
-        if event.revision not in told and not any(low < event.revision <= high for low, high in gaps):
-            yield f"{event.job}: {event.revision} ({event.status}) was never told"
+    due = truth.due(recording.scope, start)
+    if left_early:
+        last = start if end is None else end
+        due = [event for event in due if event.revision <= last]
+    yield from _lost(recording, truth, due)
     for event in _events(recording):
         if truth.by_revision.get(event.revision) != event:
             yield f"{event.job}: {event.revision} was told as {event}, and is {truth.by_revision.get(event.revision)}"
         elif not recording.scope.covers(event):
             yield f"{event.job}: {event.revision} was told to a watcher of {recording.scope}"
-    if recording.scope.job is None and not recording.left_early and end is not None and end < truth.last:
+    if recording.scope.job is None and not left_early and end is not None and end < truth.last:
         yield f"the last token stands for {end}, and the last event is {truth.last}"
 
 
 def resumable(recording: Recording, truth: Truth) -> Iterator[str]:
-    """A token is always taken, and its stream goes on with the next event after it."""
+    """A token is always taken, and its stream goes on with the next event after it, for as long as its history is there."""
+    refused = next((record for record in recording.records if isinstance(record, Refused)), None)
+    if refused is not None and not is_refused_rightly(recording, truth):
+        yield f"the watch was refused: {refused.error}"
+    for gap in gaps(recording, truth):
+        if not is_explained(gap, truth):
+            yield f"states were told up to {gap.high}, though the history after {gap.low} is there"
     for opened, brought in recording.streams():
-        for record in brought:
-            if isinstance(record, Refused):
-                yield f"the stream after {opened.after} was refused: {record.error}"
-        if opened.after is None:
+        if opened.after is None or recording.hides_streams:
             continue
-        # A snapshot in a resumed stream says that the history after its token is gone.
-        first = next((record for record in brought if isinstance(record, Told | Snapshot)), None)
+        # `gaps` looks at streams that begin with states, or with a heartbeat in place of them.
+        first = next((record for record in brought if isinstance(record, Told | Snapshot | Heartbeat)), None)
         if isinstance(first, Told):
             due = truth.next(recording.scope, opened.after)
+            while due is not None and due != first.event and truth.could_be_gone(due, first.at):
+                due = truth.next(recording.scope, due.revision)
             if due is None or first.event.revision != due.revision:
                 expected = due and due.revision
                 yield f"the stream after {opened.after} went on with {first.event.revision} instead of {expected}"
@@ -117,6 +115,8 @@ def bookmarkable(recording: Recording, truth: Truth) -> Iterator[str]:
 def final(recording: Recording, truth: Truth) -> Iterator[str]:
     """The watch of a job ends with its final event."""
     if recording.scope.job is None or recording.left_early or _began_after_the_end(recording, truth):
+        return
+    if is_refused_rightly(recording, truth):
         return
     reached: Event | None = None
     for record in recording.records:
@@ -171,6 +171,42 @@ def history_violations(truth: Truth) -> list[Violation]:
     return found
 
 
+def store_violations(stored: Truth, truth: Truth, compacted: int) -> list[Violation]:
+    """Check that the store still has what neither a compaction nor a deletion takes: no more is gone, and nothing is altered."""
+    found = [
+        Violation("kept", "store", f"{event} is in the store, and was never seen")
+        for event in stored.events
+        if truth.by_revision.get(event.revision) != event
+    ]
+    found += [
+        Violation("kept", "store", f"{event} is gone from the store")
+        for event in truth.events
+        if event.revision not in stored.by_revision and _has_to_stay(event, truth, compacted)
+    ]
+    return found
+
+
+def listing_violations(listed: Mapping[str, Sequence[int]], truth: Truth, compacted: int) -> list[Violation]:
+    """Check what ListJobEvents told of each job at the end."""
+    found = []
+    for job, events in truth.by_job.items():
+        if job in truth.deletions:
+            continue
+        told, all_of_it = list(listed.get(job, ())), [event.revision for event in events]
+        due = {event.revision for event in events if _has_to_stay(event, truth, compacted)}
+        if told != [revision for revision in all_of_it if revision in told] or not due <= set(told):
+            found.append(Violation("reliable", "ListJobEvents", f"{job} is listed with {told}, and has {all_of_it}"))
+    return found
+
+
+def _has_to_stay(event: Event, truth: Truth, compacted: int) -> bool:
+    """Return whether neither compaction nor deletion may take an event: the last one of a job that has ended stays."""
+    if truth.could_be_gone(event, math.inf):
+        return False
+    is_last = event.is_final and not event.deletes and event == truth.by_job[event.job][-1]
+    return event.revision > compacted or is_last
+
+
 def _began_after_the_end(recording: Recording, truth: Truth) -> bool:
     match recording.records:
         case [Opened(after=int(start)), *_]:
@@ -186,14 +222,45 @@ def _position(record: Record) -> int | None:
     return record.position if isinstance(record, Told | Snapshot | Heartbeat) else None
 
 
-def _declared_gaps(recording: Recording) -> Iterator[tuple[int, int]]:
-    """Yield what snapshots skipped, where a stream was resumed and its history was gone: from the token to the snapshot."""
-    after: int | None = None
+def _lost(recording: Recording, truth: Truth, due: Iterable[Event]) -> Iterator[str]:
+    """Yield what was due and not told, neither by itself nor by the states that stand for what is gone."""
+    told = {event.revision for event in recording.told()}
+    found = list(gaps(recording, truth))
+    # A gap without a state is none, unless it hides something.
+    gaps_told = {id(gap) for gap in found if gap.states}
+    for event in due:
+        if event.revision in told or truth.could_be_gone(event, passed_at(recording, event.revision)):
+            continue
+        gap = next((gap for gap in found if gap.low < event.revision <= gap.high), None)
+        if gap is None:
+            yield f"{event.job}: {event.revision} ({event.status}) was never told"
+        else:
+            gaps_told.add(id(gap))
+    for gap in found:
+        if id(gap) in gaps_told:
+            for state in missing_states(recording, gap, truth):
+                yield f"{state.job}: its state {state.revision} was never told, in place of what is gone up to {gap.high}"
+
+
+def _with_memory(recording: Recording) -> Iterator[tuple[set[int], set[int], Event]]:
+    """Yield each event with the revisions of its job before it: all that it must follow, and those that must not come again.
+
+    The states of many jobs come again, and older events after them, if a raw stream breaks before their end: its client is to know
+    them by job, as the library does. And the state of a job can be what the last event made it.
+    """
+    told: dict[str, set[int]] = {}
+    states: dict[str, set[int]] = {}
+    is_raw_filter = recording.scope.job is None and not recording.hides_streams
     for record in recording.records:
         match record:
-            case Opened():
-                after = record.after
-            case Told() | Heartbeat():
-                after = None
-            case Snapshot(event) if after is not None:
-                yield after, event.revision
+            case Opened() if is_raw_filter:
+                states.clear()
+            case Snapshot(event):
+                known = states.setdefault(event.job, set())
+                before = told.get(event.job, set()) | known
+                yield before, known if is_raw_filter else before, event
+                known.add(event.revision)
+            case Told(event):
+                before = told.setdefault(event.job, set()) | states.get(event.job, set())
+                yield before, before, event
+                told[event.job].add(event.revision)

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import math
+from bisect import bisect_right
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 
 FINAL = frozenset({"DONE", "CANCELLED", "ERROR"})
 """Statuses that a job never leaves."""
+
+SLACK = 1.0
+"""Seconds by which the time of what happened in the store can be off: when it is seen there, and when a watcher is told, differ."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +28,8 @@ class Event:
     """Display name after the change."""
     tags: tuple[str, ...] = ()
     """Tags after the change."""
+    deletes: bool = False
+    """Whether the change is the deletion of the job."""
 
     @property
     def is_final(self) -> bool:
@@ -59,6 +66,8 @@ class Snapshot:
     event: Event
     position: int | None = None
     """Position of the token that came with it. None where the client keeps tokens to itself."""
+    at: float = math.inf
+    """When, on the clock of the run."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +77,8 @@ class Told:
     event: Event
     position: int | None = None
     """Position of the token that came with it. None where the client keeps tokens to itself."""
+    at: float = math.inf
+    """When, on the clock of the run."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +86,8 @@ class Heartbeat:
     """A stream gave a sign of life."""
 
     position: int
+    at: float = math.inf
+    """When, on the clock of the run."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +100,10 @@ class Refused:
     """A stream ended with an error that no further attempt helps against."""
 
     error: str
+    code: str = ""
+    """Status code, such as `NOT_FOUND`."""
+    at: float = math.inf
+    """When, on the clock of the run."""
 
 
 Record = Opened | Snapshot | Told | Heartbeat | Ended | Refused
@@ -97,8 +114,8 @@ Record = Opened | Snapshot | Told | Heartbeat | Ended | Refused
 class Recording:
     """Everything that happened to a watcher, in order.
 
-    A raw watcher records each stream from `Opened` on. A watch of the client library hides its streams: its recording has no
-    `Opened`, and no positions.
+    A raw watcher records each stream from `Opened` on. A watch of the client library hides its streams: its recording has one
+    `Opened` at most, where it began with a token, and no heartbeats.
     """
 
     watcher: str
@@ -106,6 +123,8 @@ class Recording:
     records: list[Record] = field(default_factory=list)
     left_early: bool = False
     """Whether the watcher left of its own will, so that it had to be told no more than it was."""
+    hides_streams: bool = False
+    """Whether it is one of the client library."""
 
     @property
     def start(self) -> int | None:
@@ -151,6 +170,10 @@ class Truth:
     """Every event, in the order of revisions."""
     acknowledged: tuple[Event, ...] = ()
     """Changes whose caller was told that they are committed."""
+    marks: tuple[tuple[float, int], ...] = ()
+    """Up to which revision the history was compacted, and when that was seen: each further than the one before."""
+    seen_at: Mapping[int, float] = field(default_factory=dict)
+    """When an event was seen in the store, by revision."""
 
     @cached_property
     def by_revision(self) -> dict[int, Event]:
@@ -169,6 +192,31 @@ class Truth:
     def last(self) -> int:
         """Revision of the last event."""
         return self.events[-1].revision if self.events else 0
+
+    @cached_property
+    def deletions(self) -> dict[str, Event]:
+        """The deletion of each job that was deleted."""
+        return {event.job: event for event in self.events if event.deletes}
+
+    def compacted(self, at: float) -> int:
+        """Return the revision up to which the history could be gone at some moment."""
+        times = [time for time, _ in self.marks]
+        count = bisect_right(times, at + SLACK)
+        return self.marks[count - 1][1] if count else 0
+
+    def was_deleted(self, job: str, at: float) -> bool:
+        """Return whether a job could be deleted at some moment."""
+        deletion = self.deletions.get(job)
+        return deletion is not None and self.seen_at.get(deletion.revision, 0.0) - SLACK <= at
+
+    def could_be_gone(self, event: Event, at: float) -> bool:
+        """Return whether a deletion could have taken an event away at some moment. The deletion itself stays."""
+        return not event.deletes and self.was_deleted(event.job, at)
+
+    def state(self, job: str, revision: int) -> Event | None:
+        """Return the last event of a job up to a revision; None if it is not there, or not any more."""
+        events = [event for event in self.by_job[job] if event.revision <= revision]
+        return events[-1] if events and not events[-1].deletes else None
 
     def next(self, scope: Scope, after: int) -> Event | None:
         """Return the first event after a revision that a watcher can be told."""

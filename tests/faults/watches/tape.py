@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import time
 from collections import Counter
 from collections.abc import Callable
 from typing import Literal
@@ -29,46 +30,50 @@ _POOL = 500
 
 def event_of(message: job_pb2.JobEvent) -> Event:
     """Return an event of the wire as the checks see it."""
-    return job_event(message.job, message.revision)
+    return job_event(message.job, message.revision, deletes=message.type == job_pb2.JobEvent.TYPE_DELETED)
 
 
-def job_event(job: job_pb2.Job, revision: int) -> Event:
+def job_event(job: job_pb2.Job, revision: int, *, deletes: bool = False) -> Event:
     """Return the event that made a job what it is."""
     status = job_pb2.JobStatus.Name(job.status).removeprefix("JOB_STATUS_")
-    return Event(revision, job.name, status, job.display_name, tuple(job.tags))
+    return Event(revision, job.name, status, job.display_name, tuple(job.tags), deletes=deletes)
 
 
 class Tape:
     """What happened to one watcher, in order, with the tokens as they are."""
 
-    def __init__(self, watcher: str, scope: Scope) -> None:
+    def __init__(self, watcher: str, scope: Scope, *, hides_streams: bool = False) -> None:
         self.watcher = watcher
         self.scope = scope
+        self.hides_streams = hides_streams
         self.entries: list[tuple[_Kind, Event | None, str]] = []
+        self._times: list[float] = []
+        self._code = ""
         self.left_early = False
         """Whether the watcher left of its own will."""
 
     def opened(self, token: str) -> None:
         """Take down that a stream was opened, with a token or without one (empty)."""
-        self.entries.append(("opened", None, token))
+        self._add("opened", None, token)
 
     def event(self, message: job_pb2.JobEvent, token: str) -> Event:
         """Take down an event or a snapshot; return it."""
         event = event_of(message)
-        self.entries.append(("snapshot" if message.type == job_pb2.JobEvent.TYPE_SNAPSHOT else "told", event, token))
+        self._add("snapshot" if message.type == job_pb2.JobEvent.TYPE_SNAPSHOT else "told", event, token)
         return event
 
     def heartbeat(self, token: str) -> None:
         """Take down a heartbeat."""
-        self.entries.append(("heartbeat", None, token))
+        self._add("heartbeat", None, token)
 
     def ended(self) -> None:
         """Take down that the server ended the stream with OK."""
-        self.entries.append(("ended", None, ""))
+        self._add("ended", None, "")
 
-    def refused(self, error: str) -> None:
-        """Take down that a stream ended with an error that no further attempt helps against."""
-        self.entries.append(("refused", None, error))
+    def refused(self, code: str, error: str) -> None:
+        """Take down that the watch ended with an error that no further attempt helps against."""
+        self._code = code
+        self._add("refused", None, error)
 
     def count(self) -> Counter[str]:
         """Return how many entries there are of each kind."""
@@ -77,21 +82,26 @@ class Tape:
     def recording(self, position: Callable[[str], int]) -> Recording:
         """Return the recording, with the positions that tokens stand for."""
 
-        def record(kind: _Kind, event: Event | None, text: str) -> Record:
+        def record(kind: _Kind, event: Event | None, text: str, at: float) -> Record:
             match kind, event:
                 case "snapshot", Event():
-                    return Snapshot(event, position(text) if text else None)
+                    return Snapshot(event, position(text) if text else None, at)
                 case "told", Event():
-                    return Told(event, position(text) if text else None)
+                    return Told(event, position(text) if text else None, at)
                 case "opened", _:
                     return Opened(position(text) if text else None)
                 case "heartbeat", _:
-                    return Heartbeat(position(text))
+                    return Heartbeat(position(text), at)
                 case "ended", _:
                     return Ended()
-            return Refused(text)
+            return Refused(text, self._code, at)
 
-        return Recording(self.watcher, self.scope, [record(*entry) for entry in self.entries], self.left_early)
+        records = [record(*entry, at) for entry, at in zip(self.entries, self._times, strict=True)]
+        return Recording(self.watcher, self.scope, records, self.left_early, self.hides_streams)
+
+    def _add(self, kind: _Kind, event: Event | None, text: str) -> None:
+        self.entries.append((kind, event, text))
+        self._times.append(time.monotonic())
 
 
 class Archive:
@@ -103,9 +113,9 @@ class Archive:
         """Events that were told so far."""
         self._tokens: dict[Scope, list[str]] = {}
 
-    def new_tape(self, watcher: str, scope: Scope) -> Tape:
-        """Return a tape for a watch that begins."""
-        self.tapes.append(Tape(watcher, scope))
+    def new_tape(self, watcher: str, scope: Scope, *, hides_streams: bool = False) -> Tape:
+        """Return a tape for a watch that begins; one of the library hides its streams."""
+        self.tapes.append(Tape(watcher, scope, hides_streams=hides_streams))
         return self.tapes[-1]
 
     def keep(self, scope: Scope, token: str, rng: random.Random) -> None:

@@ -38,6 +38,12 @@ HISTORY = (
 TRUTH = Truth(HISTORY)
 EVENT = TRUTH.by_revision
 
+DELETED = Event(9, B, "DONE", tags=("t",), deletes=True)
+LATER = (DELETED, Event(10, A, "DONE", name="last"))
+COMPACTED = Truth((*HISTORY, *LATER), marks=((10.0, 2), (20.0, 6)), seen_at={9: 15.0})
+"""The same history with a job that is deleted, which was seen at 15 s; up to 2 it is gone after 10 s, up to 6 after 20 s."""
+ALL = COMPACTED.by_revision
+
 
 def told(revision: int) -> Told:
     return Told(EVENT[revision], revision)
@@ -74,8 +80,69 @@ SOUND: dict[str, Recording] = {
     "a filter that matches little": filter_watch(Opened(), Heartbeat(1), told(2), told(5), Heartbeat(8), tag="t"),
     "a filter that matches nothing": filter_watch(Opened(), Heartbeat(1), Heartbeat(8), tag="nobody"),
     "one that left early": replace(filter_watch(Opened(1), told(2), told(3)), left_early=True),
-    "a gap that the server declared": job_watch(
-        Opened(), Snapshot(EVENT[1], 1), told(3), Opened(3), Snapshot(EVENT[6], 6), told(7), Ended()
+}
+
+A_WITHOUT_ITS_PAST = job_watch(
+    Opened(), Snapshot(EVENT[1], 1), told(3), Opened(3), Snapshot(EVENT[6], 6, at=21), told(7), Ended()
+)
+
+
+def later(revision: int, at: float = 30.0) -> Told:
+    return Told(ALL[revision], revision, at)
+
+
+SOUND_WITH_COMPACTION: dict[str, Recording] = {
+    "the state of a job in place of what is gone": A_WITHOUT_ITS_PAST,
+    "the same told by the library": replace(
+        job_watch(Snapshot(EVENT[1], 1), Told(EVENT[3], 3, 5), Snapshot(EVENT[6], 6, 21), Told(EVENT[7], 7, 22)),
+        hides_streams=True,
+    ),
+    "the states of all jobs": filter_watch(
+        Opened(1), Snapshot(EVENT[7], 1, 22), Snapshot(EVENT[5], 1, 22), Heartbeat(7, 22), later(8), later(9), later(10)
+    ),
+    "states that are cut, and come again": filter_watch(
+        Opened(1),
+        Snapshot(EVENT[7], 1, 22),
+        Opened(1),
+        Snapshot(EVENT[7], 1, 23),
+        Snapshot(EVENT[5], 1, 23),
+        Heartbeat(7, 23),
+        *map(later, (8, 9, 10)),
+    ),
+    "a state newer than the others, whose stream is cut": filter_watch(
+        Opened(1),
+        Snapshot(EVENT[8], 1, 22),
+        Snapshot(EVENT[5], 1, 22),
+        Heartbeat(7, 22),
+        Opened(7),
+        *map(later, (8, 9, 10)),
+    ),
+    "a state that the last event made": filter_watch(
+        Opened(4),
+        later(5, 19),
+        Snapshot(EVENT[7], 5, 22),
+        Snapshot(EVENT[5], 5, 22),
+        Heartbeat(8, 22),
+        later(9),
+        later(10),
+    ),
+    "no states, because no job matches": filter_watch(Opened(1), Heartbeat(10, 30), tag="nobody"),
+    "no states, because all that matched is deleted": filter_watch(Opened(1), Heartbeat(10, 30), tag="t"),
+    "states of the library, whose end it keeps to itself": replace(
+        filter_watch(Opened(1), Snapshot(EVENT[7], 1, 22), Snapshot(EVENT[5], 1, 22), *map(later, (8, 9, 10))),
+        hides_streams=True,
+    ),
+    "a token that is too old": job_watch(Opened(1), Refused("gone", "OUT_OF_RANGE", 21)),
+    "a token that became too old": filter_watch(Opened(1), Told(EVENT[2], 2, 5), Refused("gone", "OUT_OF_RANGE", 25)),
+    "a job that is deleted": job_watch(Opened(1), Refused("no such job", "NOT_FOUND", 16), job=B),
+    "a job that is deleted before its end is told": job_watch(
+        Opened(), Snapshot(EVENT[2], 2), Opened(2), Refused("no such job", "NOT_FOUND", 16), job=B
+    ),
+    "a job whose deletion is all that is left": job_watch(
+        Opened(), Snapshot(EVENT[2], 2), Opened(2), later(9, 16), Ended(), job=B
+    ),
+    "a deletion that took the past of its job": filter_watch(
+        Opened(1), *(Told(EVENT[each], each, 30) for each in (3, 4, 6, 7, 8)), later(9), later(10)
     ),
 }
 
@@ -118,6 +185,107 @@ BROKEN: list[tuple[str, str, Recording]] = [
     ("final", "something follows the end", job_watch(Opened(4), told(6), told(7), told(8), Ended())),
 ]
 
+BROKEN_WITH_COMPACTION: list[tuple[str, str, Recording]] = [
+    (
+        "resumable",
+        "a state in place of what is there",
+        job_watch(Opened(), Snapshot(EVENT[1], 1), told(3), Opened(3), Snapshot(EVENT[6], 6, at=18), told(7), Ended()),
+    ),
+    (
+        "resumable",
+        "states of all jobs in place of what is there",
+        filter_watch(
+            Opened(6),
+            Snapshot(EVENT[7], 6, 22),
+            Snapshot(EVENT[5], 6, 22),
+            Heartbeat(7, 22),
+            later(8),
+            later(9),
+            later(10),
+        ),
+    ),
+    (
+        "reliable",
+        "the state of a job is missing",
+        filter_watch(Opened(1), Snapshot(EVENT[5], 1, 14), Heartbeat(7, 14), later(8), later(9), later(10)),
+    ),
+    (
+        "reliable",
+        "all states are missing",
+        filter_watch(Opened(1), Heartbeat(8, 22), later(9), later(10)),
+    ),
+    (
+        "reliable",
+        "an event is lost behind the states",
+        filter_watch(
+            Opened(1), Snapshot(EVENT[7], 1, 22), Snapshot(EVENT[5], 1, 22), Heartbeat(7, 22), later(9), later(10)
+        ),
+    ),
+    (
+        "reliable",
+        "an event is lost before anything is gone",
+        filter_watch(
+            Opened(1), Told(EVENT[2], 2, 5), Heartbeat(4, 5), *(Told(ALL[n], n, 6) for n in (5, 6, 7, 8, 9, 10))
+        ),
+    ),
+    (
+        "reliable",
+        "an event of a job is lost before it is deleted",
+        filter_watch(
+            Opened(3), Told(EVENT[4], 4, 5), Told(EVENT[6], 6, 6), *(Told(ALL[n], n, 16) for n in (7, 8, 9, 10))
+        ),
+    ),
+    (
+        "reliable",
+        "a deletion is lost",
+        filter_watch(Opened(7), later(8), later(10), Heartbeat(10, 30)),
+    ),
+    (
+        "unique",
+        "a state comes again as an event",
+        filter_watch(
+            Opened(1),
+            Snapshot(EVENT[8], 1, 22),
+            Snapshot(EVENT[5], 1, 22),
+            Heartbeat(7, 22),
+            *map(later, (8, 9, 10)),
+        ),
+    ),
+    (
+        "unique",
+        "the library tells a state again",
+        replace(
+            filter_watch(Snapshot(EVENT[7], 1, 22), Snapshot(EVENT[7], 1, 22), *map(later, (8, 9, 10))),
+            hides_streams=True,
+        ),
+    ),
+    (
+        "ordered",
+        "a state is older than what was told",
+        filter_watch(Opened(5), later(6), later(7), Snapshot(EVENT[6], 7, 30), Heartbeat(8, 30), later(9), later(10)),
+    ),
+    (
+        "bookmarkable",
+        "states go back to an older token",
+        filter_watch(
+            Opened(1),
+            Told(EVENT[2], 2, 5),
+            Snapshot(EVENT[7], 1, 22),
+            Snapshot(EVENT[5], 1, 22),
+            Heartbeat(7, 22),
+            *map(later, (8, 9, 10)),
+        ),
+    ),
+    (
+        "resumable",
+        "a token is refused whose history is there",
+        job_watch(Opened(2), Refused("gone", "OUT_OF_RANGE", 15)),
+    ),
+    ("resumable", "a job is refused that is there", job_watch(Opened(2), Refused("no such job", "NOT_FOUND", 30))),
+    ("resumable", "a job is refused before it is deleted", job_watch(Opened(2), Refused("no", "NOT_FOUND", 13), job=B)),
+    ("final", "the job is deleted, and nobody says so", job_watch(Opened(2), Heartbeat(10, 30), job=B)),
+]
+
 
 @pytest.mark.parametrize("name", SOUND)
 def test_a_sound_recording_breaks_no_promise(name: str) -> None:
@@ -127,6 +295,20 @@ def test_a_sound_recording_breaks_no_promise(name: str) -> None:
 @pytest.mark.parametrize(("promise", "case", "recording"), BROKEN, ids=[f"{each[0]}: {each[1]}" for each in BROKEN])
 def test_a_broken_promise_is_found(promise: str, case: str, recording: Recording) -> None:
     assert promise in broken(recording)
+
+
+@pytest.mark.parametrize("name", SOUND_WITH_COMPACTION)
+def test_what_is_gone_need_not_be_told(name: str) -> None:
+    assert violations([SOUND_WITH_COMPACTION[name]], COMPACTED) == []
+
+
+@pytest.mark.parametrize(
+    ("promise", "case", "recording"),
+    BROKEN_WITH_COMPACTION,
+    ids=[f"{each[0]}: {each[1]}" for each in BROKEN_WITH_COMPACTION],
+)
+def test_compactions_and_deletions_excuse_nothing_else(promise: str, case: str, recording: Recording) -> None:
+    assert promise in broken(recording, COMPACTED)
 
 
 def test_each_promise_has_a_history_that_breaks_it() -> None:

@@ -16,11 +16,19 @@ from typing import Any
 from gateway.access.api_keys import new_api_key
 from tests.faults.watches import watchers
 from tests.faults.watches.chaos import Damage, ServerChaos, harm_connections
+from tests.faults.watches.gaps import gaps, is_refused_rightly
 from tests.faults.watches.load import TAGS, Load
-from tests.faults.watches.promises import Violation, history_violations, violations
+from tests.faults.watches.promises import (
+    Violation,
+    history_violations,
+    listing_violations,
+    store_violations,
+    violations,
+)
 from tests.faults.watches.recording import Event, Scope
 from tests.faults.watches.tape import Archive
 from tests.faults.watches.truth import stored_truth
+from tests.faults.watches.witness import Witness
 from tests.support.gateway_process import GatewayProcess
 from tests.support.tcp_proxy import TcpProxy
 
@@ -41,8 +49,15 @@ class Plan:
     """Least number of events that the watchers must have been told. With fewer, the run has failed."""
     kills: int
     """Least number of kills. With fewer, the run has failed."""
+    gaps: int = 0
+    """Least number of times that watchers must have been told states in place of history that is gone. With fewer, the run has
+    failed."""
+    deletions: int = 0
+    """Least number of jobs that must have been deleted. With fewer, the run has failed."""
     filter_watchers: int = 20
     rewinders: int = 4
+    sleepers: int = 6
+    """Watchers of filters that leave for longer than the history is kept."""
     job_watchers: int = 16
     aio_watchers: int = 6
     library_watchers: int = 4
@@ -55,6 +70,10 @@ class Plan:
     """Shortest and longest life of a server, in seconds."""
     heartbeat: float = 1.0
     """Interval of the heartbeats, in seconds."""
+    history: int = 300
+    """Most events that the server keeps."""
+    stalled: float = 1.0
+    """Seconds after which the server ends a stream that is not read."""
 
 
 @dataclass(slots=True)
@@ -69,6 +88,14 @@ class Outcome:
     jobs: int = 0
     acknowledged: int = 0
     """States of jobs that calls returned."""
+    compacted: int = 0
+    """Revision up to which the history was gone at the end."""
+    gaps: int = 0
+    """How often a watcher was told states in place of history that was gone."""
+    refusals: int = 0
+    """How often a watcher was refused because history or job was gone."""
+    deletions: int = 0
+    """Jobs that were deleted."""
     watches: int = 0
     watches_of_jobs: int = 0
     records: Counter[str] = field(default_factory=Counter)
@@ -94,6 +121,12 @@ class Outcome:
             found.append(f"only {self.seen} of {self.plan.events} events were seen")
         if self.damage.killed < self.plan.kills:
             found.append(f"the server was killed only {self.damage.killed} of {self.plan.kills} times")
+        if self.gaps < self.plan.gaps:
+            found.append(
+                f"only {self.gaps} of {self.plan.gaps} times states were told in place of history that was gone"
+            )
+        if self.deletions < self.plan.deletions:
+            found.append(f"only {self.deletions} of {self.plan.deletions} jobs were deleted")
         return found + self.unfinished
 
     @property
@@ -120,12 +153,18 @@ class Torture:
         self._folder = folder
         self._on_progress = on_progress
         self._outcome = Outcome(plan)
-        self._world = watchers.World(Archive(), new_api_key(), plan.heartbeat)
+        self._witness = Witness(folder)
+        self._world = watchers.World(
+            Archive(), new_api_key(), plan.heartbeat, history=plan.history, compacted=lambda: self._witness.compacted
+        )
         self._gateway = GatewayProcess(
             folder,
             {
                 "SERVER__HEARTBEAT_INTERVAL": str(plan.heartbeat),
                 "SERVER__DRAIN_TIMEOUT": "1",
+                "SERVER__STALLED_STREAM_TIMEOUT": str(plan.stalled),
+                "HISTORY__MAX_EVENTS": str(plan.history),
+                "HISTORY__INTERVAL": "0.5",
                 "ACCOUNTS__LOCAL__PROVIDER": "local",
                 "ACCOUNTS__LOCAL__PARALLEL_JOBS": "1",
             },
@@ -148,19 +187,18 @@ class Torture:
 
     async def judge(self, listed: dict[str, list[int]], acknowledged: list[Event]) -> None:
         """Compare what the watchers saw with what the store keeps."""
-        truth, position = await stored_truth(self._folder, acknowledged)
+        stored, position = await stored_truth(self._folder)
+        await asyncio.to_thread(self._witness.look)
+        truth, compacted = self._witness.truth(acknowledged), self._witness.compacted
+        if self._witness.missed:
+            self._outcome.unfinished.append("history was gone before it was seen: what came of the run is not known")
         outcome, archive = self._outcome, self._world.archive
         recordings = [tape.recording(position) for tape in archive.tapes if tape.entries]
         outcome.violations = violations(recordings, truth) + history_violations(truth)
-        outcome.violations += [
-            Violation(
-                "reliable",
-                "ListJobEvents",
-                f"{job} is listed with {found}, and has {[each.revision for each in events]}",
-            )
-            for job, events in truth.by_job.items()
-            if (found := listed.get(job)) != [event.revision for event in events]
-        ]
+        outcome.violations += store_violations(stored, truth, compacted) + listing_violations(listed, truth, compacted)
+        outcome.compacted, outcome.deletions = compacted, len(truth.deletions)
+        outcome.gaps = sum(bool(gap.states) for recording in recordings for gap in gaps(recording, truth))
+        outcome.refusals = sum(is_refused_rightly(recording, truth) for recording in recordings)
         outcome.history, outcome.jobs, outcome.acknowledged = len(truth.events), len(truth.by_job), len(acknowledged)
         outcome.watches = len(recordings)
         outcome.watches_of_jobs = sum(recording.scope.job is not None for recording in recordings)
@@ -171,8 +209,15 @@ class Torture:
         proxies = [self._proxy() for _ in range(plan.proxies)]
         calm = self._proxy()
         load = Load(
-            world, calm.target, self._rng("load"), waiting=plan.waiting_jobs, changes_per_second=plan.changes_per_second
+            world,
+            self._witness,
+            calm.target,
+            self._rng("load"),
+            waiting=plan.waiting_jobs,
+            changes_per_second=plan.changes_per_second,
         )
+        witnessing = asyncio.create_task(self._witness.run())
+        self._cleanup.push_async_callback(_cancel, [witnessing])
         self._cleanup.push_async_callback(load.close)
         chaos = ServerChaos(self._gateway, [*proxies, calm], self._rng("server"), outcome.damage, plan.life)
         making = asyncio.create_task(load.run())
@@ -193,7 +238,9 @@ class Torture:
         while not self._is_enough(time.monotonic() - begin):
             self._on_progress(time.monotonic() - begin, world.archive.seen, outcome.damage.killed)
             # Nothing of this ends by itself; what does has failed.
-            done, _ = await asyncio.wait([making, ending, *harming], timeout=0.5, return_when=asyncio.FIRST_COMPLETED)
+            done, _ = await asyncio.wait(
+                [making, ending, witnessing, *harming], timeout=0.5, return_when=asyncio.FIRST_COMPLETED
+            )
             for task in done:
                 task.result()
         await _cancel(harming)
@@ -239,6 +286,7 @@ class Torture:
         return {
             "filter": plan.filter_watchers,
             "rewind": plan.rewinders,
+            "sleeper": plan.sleepers,
             "job": plan.job_watchers,
             "aio": plan.aio_watchers,
             "library": plan.library_watchers,
@@ -252,6 +300,7 @@ class Torture:
         return {
             "filter": lambda: watchers.follow_filter(world, target, scope, name, rng),
             "rewind": lambda: watchers.rewind_filter(world, target, scope, name, rng),
+            "sleeper": lambda: watchers.sleep_and_follow_filter(world, target, scope, name, rng),
             "job": lambda: watchers.follow_jobs(world, target, name, rng),
             "aio": lambda: watchers.follow_jobs_with_aio(world, target, name, rng),
             "library": lambda: watchers.follow_jobs_with_library(world, target, name, rng),

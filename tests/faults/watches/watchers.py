@@ -47,6 +47,8 @@ LAST_NAME = "the last event"
 
 _BORROWED = 0.4
 """Share of the watches of jobs that begin with the token of another watcher."""
+_ASKING = 0.7
+"""Share of the watches with another's token that ask for states where the history behind it is gone."""
 _LAST_SIGNS = 3
 """Heartbeats that a watcher of a filter waits for after the last event."""
 _LONGEST_WATCH = 300.0
@@ -67,6 +69,10 @@ class World:
     """No new watch is begun; those of jobs go on to their end."""
     over: bool = False
     """The last event of all was made."""
+    history: int = 0
+    """Number of events that the gateway keeps."""
+    compacted: Callable[[], int] = lambda: 0
+    """Returns the revision up to which the history is gone."""
 
     @property
     def metadata(self) -> tuple[tuple[str, str], ...]:
@@ -84,6 +90,8 @@ class RawWatcher:
         name: Its name in the record.
         rng: Its chance.
         token: Token to begin after; empty to begin with the current state.
+        asks_for_states: Ask for states where the history behind that token is gone. They are always asked for where it is gone
+            behind a token of its own.
         channel: A connection that it shares with others. Default: one of its own.
     """
 
@@ -96,12 +104,14 @@ class RawWatcher:
         rng: random.Random,
         *,
         token: str = "",
+        asks_for_states: bool = False,
         channel: grpc.aio.Channel | None = None,
     ) -> None:
         self._world = world
         self._target = target
         self._rng = rng
         self._token = token
+        self._asks_for_states = asks_for_states
         self._shared_channel = channel
         self._done = False
         self._failures = 0
@@ -109,7 +119,8 @@ class RawWatcher:
         self.tape = world.archive.new_tape(name, scope)
 
     async def follow(self, stop: Callable[[Tape], bool] = lambda _: False) -> None:
-        """Follow until the final event of a job, until refused, or until `stop` says so after a message."""
+        """Follow until the final event of a job, until refused, or until `stop` says so after a message; go on if called again."""
+        self._done = False
         while not self._done:
             async with self._channel() as jobs:
                 # A connection on which a stream fell silent is taken for dead.
@@ -120,7 +131,7 @@ class RawWatcher:
                         break
                     except grpc.aio.AioRpcError as error:
                         if error.code() in _PERMANENT:
-                            self.tape.refused(f"{error.code().name}: {error.details()}")
+                            self.tape.refused(error.code().name, str(error.details()))
                             return
                         self._failures += 1
                         await asyncio.sleep(self._rng.uniform(0, min(2.0, 0.05 * 2**self._failures)))
@@ -157,14 +168,18 @@ class RawWatcher:
 
     def _open(self, jobs: Any) -> Any:
         scope = self.tape.scope
+        gone = job_service_pb2.ON_COMPACTED_SNAPSHOT if self._asks_for_states else job_service_pb2.ON_COMPACTED_ERROR
         if scope.job is not None:
-            job_request = job_service_pb2.WatchJobRequest(name=scope.job, resume_token=self._token)
+            job_request = job_service_pb2.WatchJobRequest(name=scope.job, resume_token=self._token, on_compacted=gone)
             return jobs.WatchJob(job_request, metadata=self._world.metadata)
-        request = job_service_pb2.WatchJobsRequest(filter=_job_filter(scope), resume_token=self._token)
+        request = job_service_pb2.WatchJobsRequest(
+            filter=_job_filter(scope), resume_token=self._token, on_compacted=gone
+        )
         return jobs.WatchJobs(request, metadata=self._world.metadata)
 
     def _take(self, response: Any) -> None:
         self._token = response.resume_token
+        self._asks_for_states = True
         self._failures = 0
         if response.HasField("heartbeat"):
             self.tape.heartbeat(response.resume_token)
@@ -178,27 +193,47 @@ class RawWatcher:
 
 async def follow_filter(world: World, target: str, scope: Scope, name: str, rng: random.Random) -> None:
     """Follow a filter from now to the last event of the run, and to a heartbeat behind it."""
+    await RawWatcher(world, target, scope, name, rng).follow(_behind_the_last(world))
+
+
+async def sleep_and_follow_filter(world: World, target: str, scope: Scope, name: str, rng: random.Random) -> None:
+    """Follow a filter to the last event of the run, but leave again and again until history is gone that it has not seen."""
+    watcher = RawWatcher(world, target, scope, name, rng)
+    while not world.stopping:
+        patience = len(watcher.tape.entries) + rng.randint(10, 100)
+        await watcher.follow(lambda tape: world.stopping or len(tape.entries) > patience)  # noqa: B023 - as it is then
+        if watcher.tape.entries[-1][0] == "refused":
+            return
+        until = world.compacted() + rng.randint(world.history // 2, 2 * world.history)
+        while not world.stopping and world.compacted() < until:
+            await asyncio.sleep(0.2)
+    await watcher.follow(_behind_the_last(world))
+
+
+async def rewind_filter(world: World, target: str, scope: Scope, name: str, rng: random.Random) -> None:
+    """Follow a filter again and again, each time from a token that anybody was given at any time: some too long ago."""
+    turn = 0
+    while not world.stopping:
+        turn += 1
+        token = world.archive.token(scope, rng)
+        patience = rng.randint(20, 1000)
+        asks = rng.random() < _ASKING
+        watcher = RawWatcher(world, target, scope, f"{name}.{turn}", rng, token=token, asks_for_states=asks)
+        watcher.tape.left_early = True
+        await watcher.follow(lambda tape: world.stopping or len(tape.entries) > patience)  # noqa: B023 - as it is then
+
+
+def _behind_the_last(world: World) -> Callable[[Tape], bool]:
+    """Return what tells that a watcher of a filter is behind the last event of the run."""
     signs = 0
 
-    def has_all(tape: Tape) -> bool:
+    def is_behind(tape: Tape) -> bool:
         nonlocal signs
         # One heartbeat could have been under way while the last event was made.
         signs += world.over and tape.entries[-1][0] == "heartbeat"
         return signs >= _LAST_SIGNS
 
-    await RawWatcher(world, target, scope, name, rng).follow(has_all)
-
-
-async def rewind_filter(world: World, target: str, scope: Scope, name: str, rng: random.Random) -> None:
-    """Follow a filter again and again, each time from a token that anybody was given at any time."""
-    turn = 0
-    while not world.stopping:
-        turn += 1
-        token = world.archive.token(scope, rng)
-        patience = rng.randint(50, 3000)
-        watcher = RawWatcher(world, target, scope, f"{name}.{turn}", rng, token=token)
-        watcher.tape.left_early = True
-        await watcher.follow(lambda tape: world.stopping or len(tape.entries) > patience)  # noqa: B023 - as it is then
+    return is_behind
 
 
 async def follow_jobs(world: World, target: str, name: str, rng: random.Random) -> None:
@@ -206,7 +241,8 @@ async def follow_jobs(world: World, target: str, name: str, rng: random.Random) 
     async for turn, job in _jobs(world, rng):
         scope = Scope(job=job)
         token = world.archive.token(scope, rng) if rng.random() < _BORROWED else ""
-        await RawWatcher(world, target, scope, f"{name}.{turn}", rng, token=token).follow()
+        asks = rng.random() < _ASKING
+        await RawWatcher(world, target, scope, f"{name}.{turn}", rng, token=token, asks_for_states=asks).follow()
 
 
 async def follow_jobs_with_aio(world: World, target: str, name: str, rng: random.Random) -> None:
@@ -228,21 +264,21 @@ async def follow_filter_with_aio(world: World, target: str, scope: Scope, name: 
     """Follow a filter from now to the last event of the run, with the library for asyncio."""
     async with AioConnection(_settings(world, target)) as connection:
         state = WatchState(ManyJobs(_job_filter(scope)), target, now=time.monotonic())
-        await _follow_with_aio(world, connection, world.archive.new_tape(name, scope), state)
+        await _follow_with_aio(world, connection, world.archive.new_tape(name, scope, hides_streams=True), state)
 
 
 async def follow_filter_with_library(world: World, target: str, scope: Scope, name: str) -> None:
     """Follow a filter from now to the last event of the run, with the library, on a thread."""
     with Connection(_settings(world, target)) as connection:
         state = WatchState(ManyJobs(_job_filter(scope)), target, now=time.monotonic())
-        tape = world.archive.new_tape(name, scope)
+        tape = world.archive.new_tape(name, scope, hides_streams=True)
         await _on_thread(_follow_with_library, world, connection, tape, state)
 
 
 def _library_watch(world: World, job: str, name: str, target: str, rng: random.Random) -> tuple[Tape, WatchState]:
     """Begin a watch of a job, some with the token that another watcher of the job was given."""
     scope = Scope(job=job)
-    tape = world.archive.new_tape(name, scope)
+    tape = world.archive.new_tape(name, scope, hides_streams=True)
     if token := world.archive.token(scope, rng) if rng.random() < _BORROWED else "":
         tape.opened(token)
     now = time.monotonic()
@@ -256,8 +292,10 @@ async def _follow_with_aio(world: World, connection: AioConnection, tape: Tape, 
                 if _is_last(world, tape, state, item):
                     return
         tape.ended()
-    except (GatewayCallError, WatchTimeout) as error:
-        tape.refused(str(error))
+    except GatewayCallError as error:
+        tape.refused(error.code, str(error))
+    except WatchTimeout as error:
+        tape.refused("DEADLINE_EXCEEDED", str(error))
 
 
 def _follow_with_library(world: World, connection: Connection, tape: Tape, state: WatchState) -> None:
@@ -267,8 +305,10 @@ def _follow_with_library(world: World, connection: Connection, tape: Tape, state
                 if _is_last(world, tape, state, item):
                     return
         tape.ended()
-    except (GatewayCallError, WatchTimeout) as error:
-        tape.refused(str(error))
+    except GatewayCallError as error:
+        tape.refused(error.code, str(error))
+    except WatchTimeout as error:
+        tape.refused("DEADLINE_EXCEEDED", str(error))
 
 
 def _is_last(world: World, tape: Tape, state: WatchState, item: object) -> bool:

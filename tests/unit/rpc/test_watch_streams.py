@@ -173,6 +173,34 @@ async def test_a_snapshot_that_was_cut_short_is_sent_again_in_full(wire: Wire) -
     rest.cancel()
 
 
+async def test_the_states_in_place_of_history_that_goes_while_it_is_read_never_go_back_to_an_older_token(
+    wire: Wire,
+) -> None:
+    token = (await _watch_all(wire).read()).resume_token
+    job = await _submit(wire)
+    for number in range(300):
+        await _rename(wire, job, f"{number} {'x' * 100}")
+    wire.engine._hub.recent = RecentEvents(wire.engine._hub.last_revision)
+    # Most of it waits behind a small window when the history goes.
+    options = [("grpc.http2.bdp_probe", 0), ("grpc.http2.lookahead_bytes", 16 * 1024)]
+    async with grpc.aio.insecure_channel(wire.target, options) as channel:
+        request = job_service_pb2.WatchJobsRequest(
+            resume_token=token, on_compacted=job_service_pb2.ON_COMPACTED_SNAPSHOT
+        )
+        watch: Any = job_service_pb2_grpc.JobServiceStub(channel).WatchJobs(request, metadata=bearer(), timeout=30)
+        messages = [await watch.read()]
+        await _compact(wire.engine)
+        while not messages[-1].HasField("heartbeat"):
+            messages.append(await watch.read())
+        watch.cancel()
+    *events, state, end = messages
+    assert {each.event.type for each in events} == {job_pb2.JobEvent.TYPE_CREATED, job_pb2.JobEvent.TYPE_UPDATED}
+    assert len(events) < 300
+    assert (state.event.type, state.event.job.display_name[:3]) == (job_pb2.JobEvent.TYPE_SNAPSHOT, "299")
+    assert state.resume_token == events[-1].resume_token
+    assert wire.engine.tokens.read(end.resume_token) == wire.engine._hub.last_revision
+
+
 async def test_every_watcher_of_an_event_gets_the_same_bytes(wire: Wire) -> None:
     job = await _submit(wire)
     raw = wire.channel.unary_stream("/qgateway.v1.JobService/WatchJob")
