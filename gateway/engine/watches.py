@@ -50,7 +50,14 @@ class Watches:
         self._hub.close()
 
     async def watch(
-        self, caller: Caller, job_id: str, after: int | None, heartbeat: float, *, or_snapshot: bool = False
+        self,
+        caller: Caller,
+        job_id: str,
+        after: int | None,
+        heartbeat: float,
+        *,
+        known: int = 0,
+        or_snapshot: bool = False,
     ) -> AsyncGenerator[JobEvent | SignOfLife, None]:
         """Yield a snapshot of a job (or with `after`, every event after that revision), then each change.
 
@@ -63,6 +70,7 @@ class Watches:
             job_id: What.
             after: Revision up to which everything is known; None: nothing is.
             heartbeat: Longest time between two yields, in seconds.
+            known: Revision of the state that the caller has: no snapshot is needed while that is the current one and not final.
             or_snapshot: Begin anew with a snapshot where the history after a revision is no longer kept.
 
         Raises:
@@ -75,7 +83,8 @@ class Watches:
         job = await self._jobs.get(caller, job_id)
         if after is None:
             # It may be newer than what was published: the store tells a reader of a commit before it tells the hub.
-            yield _snapshot(job)
+            if job.revision != known or job.status.is_final:
+                yield _snapshot(job)
             after = job.revision
         else:
             self._check_revision(after)

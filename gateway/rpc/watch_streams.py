@@ -51,7 +51,12 @@ class WatchStreams:
         """
         job_id = requests.resource_id("name", request.name, "jobs")
         watch = self._watches.watch(
-            caller, job_id, self._after(request), self._heartbeat, or_snapshot=_or_snapshot(request)
+            caller,
+            job_id,
+            self._after(request),
+            self._heartbeat,
+            known=request.known_revision,
+            or_snapshot=_or_snapshot(request),
         )
         with self._limit.stream(caller):
             async with aclosing(watch) as all_news:

@@ -950,8 +950,11 @@ type WatchJobRequest struct {
 	// Send the result along with the event that tells that the job is DONE, if it has at most so many bytes: it saves a call.
 	// Default: 0, never. More than 1 MiB is read as 1 MiB.
 	MaxResultBytes int64 `protobuf:"varint,4,opt,name=max_result_bytes,json=maxResultBytes,proto3" json:"max_result_bytes,omitempty"`
-	unknownFields  protoimpl.UnknownFields
-	sizeCache      protoimpl.SizeCache
+	// Revision of the job as the caller has it, such as from `SubmitJob`. As long as that is its current state and not final, the
+	// stream does not begin with it, but with what comes next. Has no effect with a `resume_token`. Default: 0, none.
+	KnownRevision int64 `protobuf:"varint,5,opt,name=known_revision,json=knownRevision,proto3" json:"known_revision,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *WatchJobRequest) Reset() {
@@ -1008,6 +1011,13 @@ func (x *WatchJobRequest) GetOnCompacted() OnCompacted {
 func (x *WatchJobRequest) GetMaxResultBytes() int64 {
 	if x != nil {
 		return x.MaxResultBytes
+	}
+	return 0
+}
+
+func (x *WatchJobRequest) GetKnownRevision() int64 {
+	if x != nil {
+		return x.KnownRevision
 	}
 	return 0
 }
@@ -2237,12 +2247,13 @@ const file_qgateway_v1_job_service_proto_rawDesc = "" +
 	"\x03job\x18\x01 \x01(\v2\x10.qgateway.v1.JobR\x03job\",\n" +
 	"\x10DeleteJobRequest\x12\x18\n" +
 	"\x04name\x18\x01 \x01(\tB\x04\xe2A\x01\x02R\x04name\"\x13\n" +
-	"\x11DeleteJobResponse\"\xc7\x01\n" +
+	"\x11DeleteJobResponse\"\xf4\x01\n" +
 	"\x0fWatchJobRequest\x12\x18\n" +
 	"\x04name\x18\x01 \x01(\tB\x04\xe2A\x01\x02R\x04name\x12'\n" +
 	"\fresume_token\x18\x02 \x01(\tB\x04\xe2A\x01\x01R\vresumeToken\x12A\n" +
 	"\fon_compacted\x18\x03 \x01(\x0e2\x18.qgateway.v1.OnCompactedB\x04\xe2A\x01\x01R\vonCompacted\x12.\n" +
-	"\x10max_result_bytes\x18\x04 \x01(\x03B\x04\xe2A\x01\x01R\x0emaxResultBytes\"\xdb\x01\n" +
+	"\x10max_result_bytes\x18\x04 \x01(\x03B\x04\xe2A\x01\x01R\x0emaxResultBytes\x12+\n" +
+	"\x0eknown_revision\x18\x05 \x01(\x03B\x04\xe2A\x01\x01R\rknownRevision\"\xdb\x01\n" +
 	"\x10WatchJobResponse\x12-\n" +
 	"\x05event\x18\x01 \x01(\v2\x15.qgateway.v1.JobEventH\x00R\x05event\x12;\n" +
 	"\theartbeat\x18\x02 \x01(\v2\x1b.qgateway.v1.WatchHeartbeatH\x00R\theartbeat\x12!\n" +

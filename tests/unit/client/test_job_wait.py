@@ -43,6 +43,20 @@ def test_waiting_is_one_stream_and_no_polling(job: GatewayCircuitJob, scripted: 
     assert job.done()
 
 
+def test_the_first_state_is_asked_for_only_where_a_callback_is_to_be_told_of_it(
+    job: GatewayCircuitJob, scripted: ScriptedGateway
+) -> None:
+    known = scripted.job.revision
+    scripted.move("RUNNING")
+    with pytest.raises(IBMJobTimeoutError):
+        job.wait_for_final_state(timeout=0.1, callback=lambda *_: None)
+    scripted.move("DONE")
+    job.wait_for_final_state()
+    callback, plain = scripted.requests["WatchJob"]
+    assert callback.known_revision == 0
+    assert plain.known_revision > known
+
+
 def test_a_timeout_is_honoured_within_50_ms(job: GatewayCircuitJob) -> None:
     late = []
     for _ in range(5):

@@ -172,6 +172,7 @@ async def test_waiting_is_a_watch_that_tells_of_each_change(
     await job.wait_for_final_state(callback=follow)
     assert seen == ["QUEUED", "RUNNING", "DONE"]
     assert scripted.calls == ["WatchJob"]
+    assert scripted.requests["WatchJob"][0].known_revision == 0
 
 
 async def test_many_jobs_are_awaited_at_once(provider: aio.GatewayProvider, scripted: ScriptedGateway) -> None:
@@ -179,6 +180,7 @@ async def test_many_jobs_are_awaited_at_once(provider: aio.GatewayProvider, scri
     waiting = [asyncio.create_task(each.wait_for_final_state()) for each in jobs]
     while scripted.count("WatchJob") < 8:
         await asyncio.sleep(0.01)
+    assert {request.known_revision for request in scripted.requests["WatchJob"]} == {scripted.job.revision}
     scripted.move("DONE")
     await asyncio.gather(*waiting)
 

@@ -17,6 +17,7 @@ from gateway.engine.audit import audit_entry
 from gateway.engine.recent_events import RecentEvents
 from gateway.engine.transitions import renamed
 from gateway.engine.watches import SignOfLife
+from tests.support.waiting import until
 from tests.unit.engine.conftest import ALICE, MALLORY, Engine
 
 
@@ -57,6 +58,28 @@ async def test_a_watch_of_a_finished_job_is_its_state_and_nothing_more(engine: E
     (only,) = await _all(engine.watches.watch(ALICE, job.id, None, 30))
     assert isinstance(only, JobEvent)
     assert (only.type, only.job.status) == (EventType.SNAPSHOT, JobStatus.DONE)
+
+
+async def test_a_watch_does_not_begin_with_a_state_that_its_caller_has(engine: Engine) -> None:
+    job = await engine.submit()
+    watching = asyncio.ensure_future(_all(engine.watches.watch(ALICE, job.id, None, 30, known=job.revision)))
+    await until(lambda: engine._hub.watchers)
+    await _finish(engine, job)
+    events = [each for each in await asyncio.wait_for(watching, 10) if isinstance(each, JobEvent)]
+    assert [event.job.status for event in events] == [JobStatus.RUNNING, JobStatus.DONE]
+
+
+async def test_a_watch_begins_with_the_state_if_its_caller_has_an_older_one_or_it_is_final(engine: Engine) -> None:
+    job = await engine.submit()
+    change = partial(renamed, display_name="new", tags=None, expected_etag="")
+    changed = await engine.store.change_job(job.id, change, audit_entry(ALICE, "job.update", job.id))
+    (first,) = await _take(engine.watches.watch(ALICE, job.id, None, 30, known=job.revision), 1)
+    assert first == JobEvent(changed.revision, EventType.SNAPSHOT, changed.updated_at, changed)
+    await _finish(engine, job)
+    done = await engine.jobs.get(ALICE, job.id)
+    (only,) = await _all(engine.watches.watch(ALICE, job.id, None, 30, known=done.revision))
+    assert isinstance(only, JobEvent)
+    assert only.job.status is JobStatus.DONE
 
 
 async def test_a_watch_resumes_without_gap_and_without_repetition(engine: Engine) -> None:

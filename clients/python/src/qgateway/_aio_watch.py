@@ -23,9 +23,10 @@ def watch_job(
     timeout: float | None = None,
     on_interruption: OnInterruption | None = None,
     on_result: OnResult | None = None,
+    known_revision: int = 0,
 ) -> AsyncGenerator[WatchItem]:
     """Follow a job until it is final; arguments, items and errors are those of `qgateway._watch.watch_job`."""
-    subject, target = OneJob(name, on_result), connection.settings.target
+    subject, target = OneJob(name, on_result, known_revision), connection.settings.target
     state = WatchState(subject, target, now=time.monotonic(), resume_token=resume_token, timeout=timeout)
     return watch(connection, state, on_interruption)
 

@@ -165,6 +165,10 @@ class JobRecord:
         with self._lock:
             self._queue = queue
 
+    def _known_revision(self, callback: object) -> int:
+        """Return the revision with which a watch need not begin; 0 where a callback is to be told of the first state."""
+        return self._record.revision if callback is None else 0
+
     def _known_queue(self) -> QueueInfo | None:
         """Return the place in the queue as last known; None for a final job."""
         return None if self._is_final else self._queue

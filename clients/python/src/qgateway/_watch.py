@@ -24,6 +24,7 @@ def watch_job(
     timeout: float | None = None,
     on_interruption: OnInterruption | None = None,
     on_result: OnResult | None = None,
+    known_revision: int = 0,
 ) -> Generator[WatchItem]:
     """Follow a job until it is final.
 
@@ -38,13 +39,14 @@ def watch_job(
             less raises at once.
         on_interruption: Called before each new attempt.
         on_result: Called with the result, if it is small and the job is DONE, before the event that tells it.
+        known_revision: Revision of the record that the caller has: the watch does not begin with that.
 
     Raises:
         WatchTimeout: The time is over and the job is not final.
         GatewayCallError: The gateway refuses the watch, such as NOT_FOUND, or OUT_OF_RANGE with reason
             HISTORY_COMPACTED for a `resume_token` that is too old.
     """
-    subject, target = OneJob(name, on_result), connection.settings.target
+    subject, target = OneJob(name, on_result, known_revision), connection.settings.target
     state = WatchState(subject, target, now=time.monotonic(), resume_token=resume_token, timeout=timeout)
     return watch(connection, state, on_interruption)
 

@@ -85,6 +85,8 @@ class OneJob:
     """Resource name of the job."""
     on_result: OnResult | None = None
     """Who takes a small result that is sent along; None asks for none."""
+    known_revision: int = 0
+    """Revision of the record that the caller has: it is not sent again. 0: the current state is sent in any case."""
 
     method: ClassVar[str] = "WatchJob"
 
@@ -100,6 +102,7 @@ class OneJob:
             resume_token=token,
             on_compacted=on_compacted,
             max_result_bytes=SMALL_RESULT_BYTES if self.on_result else 0,
+            known_revision=self.known_revision,
         )
 
     def take_result(self, response: WatchResponse) -> None:

@@ -152,10 +152,17 @@ class GatewayCircuitJob(JobRecord, JobV1):  # type: ignore[misc]
             if self.status() not in JOB_FINAL_STATES:
                 raise self._timed_out(timeout)
             return
+        watching = watch_job(
+            self._connection,
+            self._record.name,
+            timeout=timeout,
+            on_result=on_result,
+            known_revision=self._known_revision(callback),
+        )
         try:
             with (
                 translated(_translate.job_call("Failed to wait for job", self.job_id())),
-                closing(watch_job(self._connection, self._record.name, timeout=timeout, on_result=on_result)) as items,
+                closing(watching) as items,
             ):
                 for item in items:
                     self._absorb_item(item)

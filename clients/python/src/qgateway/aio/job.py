@@ -130,11 +130,16 @@ class GatewayCircuitJob(JobRecord):
             if await self.status() not in JOB_FINAL_STATES:
                 raise self._timed_out(timeout)
             return
+        watching = watch_job(
+            self._connection,
+            self._record.name,
+            timeout=timeout,
+            on_result=on_result,
+            known_revision=self._known_revision(callback),
+        )
         try:
             with translated(_translate.job_call("Failed to wait for job", self.job_id())):
-                async with aclosing(
-                    watch_job(self._connection, self._record.name, timeout=timeout, on_result=on_result)
-                ) as items:
+                async with aclosing(watching) as items:
                     async for item in items:
                         self._absorb_item(item)
                         if callback is not None:

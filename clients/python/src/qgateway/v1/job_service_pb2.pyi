@@ -503,6 +503,7 @@ class WatchJobRequest(_message.Message):
     RESUME_TOKEN_FIELD_NUMBER: _builtins.int
     ON_COMPACTED_FIELD_NUMBER: _builtins.int
     MAX_RESULT_BYTES_FIELD_NUMBER: _builtins.int
+    KNOWN_REVISION_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """`jobs/{job}`."""
     resume_token: _builtins.str
@@ -513,6 +514,10 @@ class WatchJobRequest(_message.Message):
     """Send the result along with the event that tells that the job is DONE, if it has at most so many bytes: it saves a call.
     Default: 0, never. More than 1 MiB is read as 1 MiB.
     """
+    known_revision: _builtins.int
+    """Revision of the job as the caller has it, such as from `SubmitJob`. As long as that is its current state and not final, the
+    stream does not begin with it, but with what comes next. Has no effect with a `resume_token`. Default: 0, none.
+    """
     def __init__(
         self,
         *,
@@ -520,10 +525,11 @@ class WatchJobRequest(_message.Message):
         resume_token: _builtins.str = ...,
         on_compacted: Global___OnCompacted.ValueType = ...,
         max_result_bytes: _builtins.int = ...,
+        known_revision: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["max_result_bytes", b"max_result_bytes", "name", b"name", "on_compacted", b"on_compacted", "resume_token", b"resume_token"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["known_revision", b"known_revision", "max_result_bytes", b"max_result_bytes", "name", b"name", "on_compacted", b"on_compacted", "resume_token", b"resume_token"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
