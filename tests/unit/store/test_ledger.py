@@ -21,7 +21,7 @@ from gateway.domain.record import JobRecord
 from gateway.domain.usage import UsageGroup, UsageQuery
 from gateway.engine import transitions
 from gateway.store import Store
-from tests.unit.store.budget_racer import SECONDS_PER_JOB
+from tests.unit.store.budget_racer import JOBS_PER_ROUND, SECONDS_PER_JOB
 from tests.unit.store.make import PROGRAM, a_job, an_entry, done_with, to_status
 
 RACERS = 8
@@ -250,14 +250,24 @@ async def test_eight_processes_that_race_for_one_budget_overspend_by_no_job(
         pipe = asyncio.subprocess.PIPE
         command = (sys.executable, "-m", "tests.unit.store.budget_racer", str(path))
         process = await asyncio.create_subprocess_exec(*command, stdin=pipe, stdout=pipe)
-        assert process.stdout is not None
-        assert await process.stdout.readline() == b"ready\n"
+        assert await line_of(process) == b"ready\n"
         return process
 
+    async def line_of(process: asyncio.subprocess.Process) -> bytes:
+        assert process.stdout is not None
+        return await process.stdout.readline()
+
     racers = await asyncio.gather(*(racer() for _ in range(RACERS)))
-    ends = await asyncio.gather(*(process.communicate(f"{json.dumps(limits)}\n".encode()) for process in racers))
+    rounds: list[list[int]] = []
+    # All start a round together, and the budget ends within one: some of its jobs are accepted, and some refused.
+    while not rounds or sum(rounds[-1]):
+        for process in racers:
+            assert process.stdin is not None
+            process.stdin.write(f"{json.dumps(limits)}\n".encode())
+        rounds.append([int(line) for line in await asyncio.gather(*map(line_of, racers))])
+    await asyncio.gather(*(process.communicate(b"") for process in racers))
     assert [process.returncode for process in racers] == [0] * RACERS
-    accepted = [int(out) for out, _ in ends]
-    assert sum(accepted) == most
-    assert sum(count > 0 for count in accepted) > 1, "it was no race"
+    assert rounds[0] == [JOBS_PER_ROUND] * RACERS
+    assert 0 < sum(rounds[-2]) < JOBS_PER_ROUND * RACERS, "the budget did not end within a round"
+    assert sum(map(sum, rounds)) == most
     assert await sums(store) == (most, most, most * SECONDS_PER_JOB, 0.0)
