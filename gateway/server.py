@@ -58,7 +58,7 @@ from gateway.rpc.job_service import JobService
 from gateway.rpc.limits import Limits
 from gateway.rpc.listener import new_server
 from gateway.rpc.read_services import AccountService, BackendService, ServerService
-from gateway.rpc.readable import ReadableOnly
+from gateway.rpc.readable import PublicOnly
 from gateway.rpc.session_service import SessionService
 from gateway.rpc.tls import ServerCertificate, TlsFiles, TlsUnusable
 from gateway.store import Store
@@ -240,7 +240,7 @@ class GatewayServer:
         await server.start()
         self._server = server
         if settings.health_listen is not None:
-            probed = new_server([("grpc.so_reuseport", 0)], [ReadableOnly()])
+            probed = new_server([("grpc.so_reuseport", 0)], [PublicOnly()])
             health_pb2_grpc.add_HealthServicer_to_server(self._health, probed)
             _bind(probed, "health_listen", settings.health_listen, None)
             await probed.start()

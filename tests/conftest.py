@@ -11,6 +11,9 @@ import pytest
 from tests.emulators.ibm_quantum.process import EmulatorProcess
 from tests.emulators.ibm_quantum.remote import EmulatorControl
 from tests.support.gateway_process import GatewayProcess
+from tests.support.leaks import WATCH
+from tests.support.taps import tapped
+from tests.support.telemetry_sink import telemetry_sink
 
 
 def pytest_configure() -> None:
@@ -34,17 +37,23 @@ def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[GatewayProcess
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _no_key_is_left_behind_at_the_end() -> Iterator[None]:
-    """No server that all tests share has written the key of its caller anywhere."""
-    yield
-    assert GatewayProcess.leaks == []
+def _watch() -> Iterator[None]:
+    """Everything that tests are told is heard. At the end, what servers have left that all tests share is searched."""
+    with tapped(), telemetry_sink() as telemetry:
+        GatewayProcess.telemetry = telemetry
+        yield
+    WATCH.look()
+    assert WATCH.take() == []
 
 
 @pytest.fixture(autouse=True)
-def _no_key_is_left_behind() -> Iterator[None]:
-    """No server that a test has started and ended has written the key of its caller anywhere."""
+def _no_secret_gets_out(_watch: None) -> Iterator[None]:
+    """No secret that was planted by now is in anything that a server told or left behind in the test."""
+    mark = WATCH.canaries.mark()
     yield
-    leaks, GatewayProcess.leaks[:] = GatewayProcess.leaks[:], []
+    WATCH.look()
+    leaks = WATCH.take()
+    WATCH.canaries.forget(mark)
     assert leaks == []
 
 

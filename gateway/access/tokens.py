@@ -111,7 +111,7 @@ class Issuer:
             raise token_expired() from None
         except _BROKEN as error:
             raise _invalid(_why(error)) from None
-        caller = self._bearer(claims, digest)
+        caller = self._bearer(claims)
         self._follow_keys()
         self._known[digest] = caller
         if len(self._known) > _MAX_KNOWN:
@@ -128,7 +128,7 @@ class Issuer:
             self._known.clear()
             self._known_generation = self.keys.generation
 
-    def _bearer(self, claims: Mapping[str, Any], digest: bytes) -> Caller:
+    def _bearer(self, claims: Mapping[str, Any]) -> Caller:
         rules = self._claims
         name = _claim(claims, rules.name)
         if not isinstance(name, str) or not 0 < len(name) <= _MAX_NAME or not name.isprintable():
@@ -140,7 +140,8 @@ class Issuer:
             name,
             tenant,
             rules.fixed_role if rules.role is None else self._role(_claim(claims, rules.role)),
-            credential=f"{TOKENS}{digest.hex()}",
+            # By its bearer: one token can be written in many ways, and limits of a credential would be none.
+            credential=f"{TOKENS}{tenant}/{name}",
             expires_at=min(int(claims["exp"]), _LATEST) + self._leeway,
         )
 

@@ -19,7 +19,8 @@ _SHORTEST = 6
 _SHAPES = re.compile(
     r"""
       qgw_[A-Za-z0-9_-]{13,}                                       # keys of this gateway; the id alone, of 12, is no secret
-    | eyJ[A-Za-z0-9_-]{6,}\.[A-Za-z0-9_-]{4,}\.[A-Za-z0-9_-]*    # JSON Web Tokens: provider tokens, callers' tokens
+    # JSON Web Tokens: provider tokens, callers' tokens. Looked for from where a word begins, or long words would take for ever.
+    | (?<![A-Za-z0-9_-])(?=[A-Za-z0-9_-]*?eyJ)[A-Za-z0-9_-]{9,}+\.[A-Za-z0-9_-]{4,}+\.[A-Za-z0-9_-]*+
     | hv[sbr]\.[A-Za-z0-9_-]{8,}                                 # tokens of Vault
     | (?<=-----BEGIN[ ])[A-Z ]*PRIVATE[ ]KEY-----[^-]*             # PEM, also where its lines are escaped
     | (?i:(?<=bearer[ ])|(?<=basic[ ])|(?<=apikey[ ]))(?=[a-z._~+/-]*[0-9A-Z=])[A-Za-z0-9._~+/=-]{8,}

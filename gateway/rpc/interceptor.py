@@ -32,13 +32,13 @@ from gateway.domain.job import utc_now
 from gateway.engine.audit import AuditTrail
 from gateway.rpc.errors import to_code, to_trailers
 from gateway.rpc.method_rules import RULES
-from gateway.rpc.readable import MISTAKE, Unreadable, behaviour_of, readable_only, rebuilt, tolerant
+from gateway.rpc.readable import MISTAKE, OpenStreams, Unreadable, behaviour_of, public, rebuilt, tolerant
 
 _log = structlog.get_logger(__name__)
 
 _caller: ContextVar[Caller] = ContextVar("caller")
 
-_OPEN_SERVICES = ("/grpc.health.v1.Health/", "/grpc.reflection.")
+_PUBLIC_SERVICES = ("/grpc.health.v1.Health/", "/grpc.reflection.")
 """Services that need no credentials: load balancers and tools ask them before they have any."""
 
 _MAX_RECORDED = 256
@@ -66,6 +66,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         self._trail = trail
         self._open_calls = open_calls
         self._call_rate = call_rate
+        self._public_streams = OpenStreams()
         self._handlers: dict[str, _Handler] = {}
 
     async def intercept_service(
@@ -80,7 +81,8 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         handler = await continuation(handler_call_details)
         if handler is None:
             return None
-        handler = readable_only(handler) if method.startswith(_OPEN_SERVICES) else self._wrap(method, handler)
+        is_public = method.startswith(_PUBLIC_SERVICES)
+        handler = public(handler, self._public_streams) if is_public else self._wrap(method, handler)
         self._handlers[method] = handler
         return handler
 

@@ -1,9 +1,15 @@
-"""Requests that cannot be decoded are the caller's mistake: gRPC by itself would answer UNKNOWN, and log an error of the server."""
+"""What gRPC's own services lack: they need no credentials, so that anybody can try what comes of it.
+
+Requests that cannot be decoded are the caller's mistake: gRPC by itself would answer UNKNOWN, and log an error of the server. And
+streams that cost their caller nothing are few.
+"""
 
 from __future__ import annotations
 
 import inspect
+from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager, nullcontext
 from typing import Any, TypeAlias
 
 import grpc
@@ -13,6 +19,10 @@ _Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
 _Context = grpc.aio.ServicerContext[Any, Any]
 
 MISTAKE = "not a message of the type that this call takes"
+
+
+_STREAMS_PER_CONNECTION = 16
+"""Streams without credentials that one connection may have open: clients watch the health of one service or two."""
 
 
 class Unreadable:
@@ -48,8 +58,36 @@ def rebuilt(handler: _Handler, behaviour: Any, **serializers: Any) -> _Handler:
     return kind(behaviour, **serializers)
 
 
-def readable_only(handler: _Handler) -> _Handler:
-    """Return a handler that answers INVALID_ARGUMENT to what cannot be decoded, and UNIMPLEMENTED where there is no code."""
+class OpenStreams:
+    """Counts the streams that each connection has open without credentials."""
+
+    def __init__(self) -> None:
+        self._open: Counter[str] = Counter()
+
+    @asynccontextmanager
+    async def one(self, context: _Context) -> AsyncIterator[None]:
+        """Count a stream while the block runs; refuse it if its connection has too many."""
+        peer = context.peer()
+        if self._open[peer] >= _STREAMS_PER_CONNECTION:
+            await context.abort(
+                grpc.StatusCode.RESOURCE_EXHAUSTED,
+                f"This connection has {_STREAMS_PER_CONNECTION} streams open that need no credentials, which is the limit.",
+            )
+        self._open[peer] += 1
+        try:
+            yield
+        finally:
+            self._open[peer] -= 1
+            if not self._open[peer]:
+                del self._open[peer]
+
+
+def public(handler: _Handler, streams: OpenStreams) -> _Handler:
+    """Return a handler for calls without credentials.
+
+    It answers INVALID_ARGUMENT to what cannot be decoded, UNIMPLEMENTED where there is no code, and RESOURCE_EXHAUSTED to one
+    stream too many.
+    """
     behaviour = behaviour_of(handler)
 
     # The library's own services leave methods out, too, and the generated code for those logs an error for each call.
@@ -70,11 +108,13 @@ def readable_only(handler: _Handler) -> _Handler:
         return each_checked(request, context) if handler.request_streaming else await checked(request, context)
 
     async def answer(request: Any, context: _Context) -> Any:
-        return await behaviour(await taken(request, context), context)
+        async with streams.one(context) if handler.response_streaming else nullcontext():
+            return await behaviour(await taken(request, context), context)
 
     async def stream(request: Any, context: _Context) -> AsyncIterator[Any]:
-        async for response in behaviour(await taken(request, context), context):
-            yield response
+        async with streams.one(context):
+            async for response in behaviour(await taken(request, context), context):
+                yield response
 
     return rebuilt(
         handler,
@@ -84,8 +124,11 @@ def readable_only(handler: _Handler) -> _Handler:
     )
 
 
-class ReadableOnly(grpc.aio.ServerInterceptor):
-    """Does so for all methods of a server."""
+class PublicOnly(grpc.aio.ServerInterceptor):
+    """Lets all methods of a server be called without credentials."""
+
+    def __init__(self) -> None:
+        self._streams = OpenStreams()
 
     async def intercept_service(
         self,
@@ -94,4 +137,4 @@ class ReadableOnly(grpc.aio.ServerInterceptor):
     ) -> _Handler | None:
         """Return the handler of a method, wrapped."""
         handler = await continuation(handler_call_details)
-        return None if handler is None else readable_only(handler)
+        return None if handler is None else public(handler, self._streams)

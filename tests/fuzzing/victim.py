@@ -22,8 +22,6 @@ SETTINGS = {
     "WORKERS__TIME_LIMIT": "5",
     "WORKERS__MEMORY_LIMIT": str(512 * 2**20),
     "SERVER__HEARTBEAT_INTERVAL": "1",
-    # HS
-    "LOG__LEVEL": "info",
 }
 _GROWTH_MIB = 256.0
 """How much the server's memory may grow behind its warm-up: its caches are bounded by number, and take some of this."""
@@ -135,7 +133,7 @@ def workers_lost(log: str) -> dict[str, int]:
 def running_victim() -> Iterator[Victim]:
     """Start a gateway to be fuzzed."""
     with TemporaryDirectory(prefix="qgateway-fuzz-") as folder:
-        gateway = GatewayProcess(Path(folder), SETTINGS).start()
+        gateway = GatewayProcess(Path(folder), {**SETTINGS, "LOG__LEVEL": "info"}).start()
         try:
             yield Victim(gateway)
             assert gateway.stop() == 0

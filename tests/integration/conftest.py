@@ -12,6 +12,7 @@ import pytest
 from tests.emulators.ibm_quantum.process import EmulatorProcess
 from tests.support.gateway_process import GatewayProcess
 from tests.support.ibm_accounts import ibm_account
+from tests.support.leaks import WATCH
 
 
 @pytest.fixture
@@ -20,6 +21,7 @@ def key_files(emulator: EmulatorProcess, tmp_path: Path) -> dict[str, Path]:
     files = {name: tmp_path / f"{name}.key" for name in ("alpha", "beta")}
     for name, path in files.items():
         path.write_text(emulator.api_key(name))
+        WATCH.plant_file("a key of the provider", path)
     return files
 
 

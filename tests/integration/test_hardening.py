@@ -9,6 +9,7 @@ from pathlib import Path
 
 import grpc
 import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
 from qgateway.v1 import server_service_pb2, server_service_pb2_grpc
 
 from tests.fuzzing.frames import (
@@ -25,7 +26,7 @@ from tests.fuzzing.frames import (
     settings,
 )
 from tests.support.gateway_process import GatewayProcess
-from tests.support.waiting import until
+from tests.support.waiting import until, wait_until
 
 NewGateway = Callable[..., GatewayProcess]
 
@@ -201,3 +202,37 @@ async def test_metadata_that_is_no_text_is_refused_and_not_logged(new_gateway: N
     assert server_info(gateway) is grpc.StatusCode.OK
     assert gateway.api_key not in gateway.log
     assert '"level": "error"' not in gateway.log
+
+
+def test_streams_without_credentials_are_few_on_one_connection(new_gateway: NewGateway) -> None:
+    gateway = new_gateway().start()
+    with grpc.insecure_channel(gateway.target) as channel:
+        stub = health_pb2_grpc.HealthStub(channel)
+        watches = [stub.Watch(health_pb2.HealthCheckRequest(), timeout=60) for _ in range(17)]
+        codes = []
+        for watch in watches:
+            try:
+                assert next(watch).status == health_pb2.HealthCheckResponse.SERVING
+                codes.append(grpc.StatusCode.OK)
+            except grpc.RpcError as error:
+                codes.append(error.code())
+        assert sorted(codes, key=str) == [grpc.StatusCode.OK] * 16 + [grpc.StatusCode.RESOURCE_EXHAUSTED]
+        assert stub.Check(health_pb2.HealthCheckRequest(), timeout=20).status == health_pb2.HealthCheckResponse.SERVING
+        open_ones = [watch for watch, code in zip(watches, codes, strict=True) if code is grpc.StatusCode.OK]
+        open_ones[0].cancel()
+        # Its place is free again once the server has heard of it.
+        wait_until(lambda: watches_health(stub))
+        for watch in open_ones:
+            watch.cancel()
+    assert '"level": "error"' not in gateway.log
+
+
+def watches_health(stub: health_pb2_grpc.HealthStub) -> bool:
+    """Return whether the health can be watched."""
+    watch = stub.Watch(health_pb2.HealthCheckRequest(), timeout=20)
+    try:
+        return bool(next(watch).status)
+    except grpc.RpcError:
+        return False
+    finally:
+        watch.cancel()

@@ -76,8 +76,8 @@ def test_a_key_is_rotated_by_its_file_while_jobs_wait(
 ) -> None:
     control.settings(manual=True)
     job = submit(wire)
-    control.change_keys("alpha", add=["a-new-key"], remove=[key_files["alpha"].read_text()])
-    key_files["alpha"].write_text("a-new-key")
+    control.change_keys("alpha", add=["a-new-key-of-the-account"], remove=[key_files["alpha"].read_text()])
+    key_files["alpha"].write_text("a-new-key-of-the-account")
     exchanges = control.counts()["POST /identity/token"]
     wait_until(lambda: control.counts()["POST /identity/token"] > exchanges)
     control.expire_tokens()
@@ -101,8 +101,8 @@ def test_an_operator_reloads_keys_and_hears_which_are_refused(
     assert list(refused) == ["accounts/alpha"]
     assert "a-wrong-key" not in refused["accounts/alpha"]
     assert_done(wire, submit(wire))  # with what was in use
-    control.change_keys("alpha", add=["a-new-key"])
-    key_files["alpha"].write_text("a-new-key")
+    control.change_keys("alpha", add=["a-new-key-of-the-account"])
+    key_files["alpha"].write_text("a-new-key-of-the-account")
     assert not reload("accounts/alpha").refused_accounts
     with pytest.raises(grpc.RpcError) as caught:
         reload("accounts/none")
@@ -120,8 +120,8 @@ def test_a_refused_key_turns_the_account_red_and_a_right_one_green(
     wait_until(lambda: health(ibm_gateway, "alpha") == "NOT_SERVING")
     assert account(wire, "alpha").health == account_pb2.Account.HEALTH_NOT_SERVING
     assert health(ibm_gateway, "beta") == "SERVING"
-    control.change_keys("alpha", add=["another-key"])
-    key_files["alpha"].write_text("another-key")
+    control.change_keys("alpha", add=["another-key-of-the-account"])
+    key_files["alpha"].write_text("another-key-of-the-account")
     wait_until(lambda: health(ibm_gateway, "alpha") == "SERVING")
     assert_done(wire, waiting)
 
@@ -167,11 +167,11 @@ def test_the_command_and_the_server_find_the_sealed_file_by_the_same_settings(
     gateway = new_gateway({"ACCOUNTS": json.dumps(accounts), **settings}).start()
     with connected(gateway) as wire:
         assert_done(wire, submit(wire, "lab"))
-        control.change_keys("beta", add=["a-new-key"], remove=[emulator.api_key("beta")])
+        control.change_keys("beta", add=["a-new-key-of-the-account"], remove=[emulator.api_key("beta")])
         control.expire_tokens()
         waiting = submit(wire, "lab")
         assert waiting.pending_reason.kind == job_pb2.PendingReason.KIND_CREDENTIALS_REFUSED
-        seal("a-new-key")
+        seal("a-new-key-of-the-account")
         assert_done(wire, waiting)
 
 
@@ -197,9 +197,9 @@ def test_a_key_can_be_kept_in_vault_and_changed_there_while_jobs_wait(
             assert_done(wire, submit(wire, "lab"))
             control.settings(manual=True)
             job = submit(wire, "lab")
-            control.change_keys("beta", add=["a-new-key"])
+            control.change_keys("beta", add=["a-new-key-of-the-account"])
             exchanges = control.counts()["POST /identity/token"]
-            vault.kv["secret/quantum/lab"] = {"value": "a-new-key"}
+            vault.kv["secret/quantum/lab"] = {"value": "a-new-key-of-the-account"}
             wait_until(lambda: control.counts()["POST /identity/token"] > exchanges)
             control.change_keys("beta", remove=[emulator.api_key("beta")])
             control.expire_tokens()

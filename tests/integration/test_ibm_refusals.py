@@ -87,12 +87,12 @@ def test_a_key_that_is_revoked_lets_jobs_wait_until_there_is_a_right_one(
     provider: GatewayProvider, control: EmulatorControl, key_files: dict[str, Path]
 ) -> None:
     backend = provider.get_backend("ibm_alder", instance="alpha")
-    control.change_keys("alpha", add=["a-new-key"], remove=[key_files["alpha"].read_text()])
+    control.change_keys("alpha", add=["a-new-key-of-the-account"], remove=[key_files["alpha"].read_text()])
     control.expire_tokens()
     job = backend.run(flip(), shots=10)
     assert job.status() is JobStatus.INITIALIZING
     check_waiting(job, "CREDENTIALS_REFUSED", "'alpha'", "ask the operator")
-    key_files["alpha"].write_text("a-new-key")
+    key_files["alpha"].write_text("a-new-key-of-the-account")
     assert job.result().get_counts() == {"1": 10}
     assert len(control.jobs()) == 1
 

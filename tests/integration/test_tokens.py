@@ -16,6 +16,7 @@ from qgateway import GatewayProvider
 from qgateway.v1 import job_service_pb2, job_service_pb2_grpc
 
 from tests.support.gateway_process import GatewayProcess
+from tests.support.leaks import WATCH
 from tests.support.token_issuer import AUDIENCE, TokenIssuer, token_issuer
 from tests.support.waiting import wait_until
 from tests.support.wire import details, submission
@@ -126,6 +127,7 @@ def test_a_wait_outlives_the_tokens_that_its_client_is_given(
     def renew() -> None:
         (tmp_path / "new").write_text(issuer.token(seconds=4, team="physics", groups=["runners"]))
         (tmp_path / "new").replace(file)
+        WATCH.plant_file("a token of a caller", file)
 
     def keep_renewing() -> None:
         while not ended.wait(1):

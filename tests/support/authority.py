@@ -13,6 +13,8 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
+from tests.support.leaks import WATCH
+
 HOUR = dt.timedelta(hours=1)
 
 
@@ -45,7 +47,9 @@ class Authority:
         signed = self._sign(subject, key.public_key(), names, is_authority=False, lifetime=lifetime)
         form = serialization.PrivateFormat.PKCS8
         pem = key.private_bytes(serialization.Encoding.PEM, form, serialization.NoEncryption())
-        return self._write(f"{name}.crt", signed), self._write(f"{name}.key", pem)
+        pair = self._write(f"{name}.crt", signed), self._write(f"{name}.key", pem)
+        WATCH.plant_file("a private key of TLS", pair[1])
+        return pair
 
     def channel_credentials(self, pair: tuple[Path, Path] | None = None) -> grpc.ChannelCredentials:
         """Return what a client trusts that knows this authority, and what it shows."""

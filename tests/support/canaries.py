@@ -1,84 +1,143 @@
-"""Looks for planted secrets in everything that a gateway tells or leaves behind."""
+"""Secrets that tests plant, and the search for them in any bytes, however they are written there."""
 
 from __future__ import annotations
 
 import base64
-import sqlite3
+import json
+import os
+import re
+import threading
 import urllib.parse
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import closing
-from pathlib import Path
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 
-import zstandard
+from ahocorasick_rs import BytesAhoCorasick, Implementation
 
-from tests.support.processes import places
+API_KEY = re.compile(rb"qgw_[a-z2-9]{12}_([A-Za-z0-9_-]{43})(?![A-Za-z0-9_-])")
+"""A whole API key of the gateway: prefix, id, and what is secret of it."""
+JSON_WEB_TOKEN = re.compile(rb"eyJ[A-Za-z0-9_-]+\.([A-Za-z0-9_-]{16,}\.[A-Za-z0-9_-]{16,})")
+"""A signed token: its first part, which says nothing, and what is secret of it."""
 
-_ZSTD = b"\x28\xb5\x2f\xfd"
-_LARGEST = 64 * 2**20
-"""Bytes of a file that are looked through: results of gigabytes hold outcomes at random."""
+_PIECE = 16
+"""Bytes of a secret that give it away: this many at its beginning, at its end, or anywhere in a longer part of it are found."""
+_SHORTEST = 12
+"""Shorter texts are found by chance."""
+
+
+@dataclass(frozen=True, slots=True)
+class Leak:
+    """A secret where it should not be. Tells everything about it but its text."""
+
+    kind: str
+    where: str
+    planted_by: str
+    """The test that planted it."""
+
+    def __str__(self) -> str:
+        """Return what is to be read in the report of a test."""
+        return f"{self.kind} is in {self.where} (planted by {self.planted_by})"
+
+
+@dataclass(slots=True)
+class _Canary:
+    kind: str
+    planted_by: str
+    homes: set[str]
+    lasting: bool
 
 
 class Canaries:
-    """Planted secrets.
+    """Planted secrets. Can be used by several threads."""
 
-    Args:
-        secrets: Text of each by a name that tells what it is.
-    """
+    def __init__(self) -> None:
+        self._planted: dict[bytes, _Canary] = {}
+        self._lock = threading.Lock()
+        self._search: tuple[BytesAhoCorasick, list[_Canary]] | None = None
 
-    def __init__(self, secrets: Mapping[str, str]) -> None:
-        assert all(secrets.values()), "an empty secret is everywhere"
-        self._needles = [(name, needle) for name, text in secrets.items() for needle in _forms(text)]
-        self._texts = tuple(secrets.values())
+    def __len__(self) -> int:
+        """Return how many are planted."""
+        return len(self._planted)
 
-    def in_data(self, where: str, data: bytes | str) -> list[str]:
-        """Return what is found in some bytes, or in a text."""
+    def plant(self, kind: str, secret: str | bytes, *, homes: Iterable[str] = (), lasting: bool = False) -> None:
+        """Look for a secret from now on. To plant one twice adds its homes.
+
+        Args:
+            kind: What it is, for people.
+            secret: Its text. Of API keys and tokens, what is public is not looked for.
+            homes: Places that are meant to hold it, as `in_data` is given them.
+            lasting: Whether it outlives the test that plants it.
+        """
+        core = _core(secret.encode() if isinstance(secret, str) else secret)
+        assert len(core) >= _SHORTEST, f"{kind} is too short to be looked for"
+        with self._lock:
+            canary = self._planted.get(core)
+            if canary is None:
+                test = os.environ.get("PYTEST_CURRENT_TEST", "no test").rpartition(" (")[0] or "no test"
+                self._planted[core] = _Canary(kind, test, set(homes), lasting)
+                self._search = None
+            else:
+                canary.homes.update(homes)
+                canary.lasting |= lasting
+
+    def kinds(self) -> set[str]:
+        """Return what kinds of secrets are planted."""
+        with self._lock:
+            return {canary.kind for canary in self._planted.values()}
+
+    def mark(self) -> int:
+        """Return a mark for `forget`."""
+        with self._lock:
+            return len(self._planted)
+
+    def forget(self, mark: int) -> None:
+        """Forget what was planted after a mark was taken, but for what is to last."""
+        with self._lock:
+            kept = {
+                core: canary
+                for number, (core, canary) in enumerate(self._planted.items())
+                if number < mark or canary.lasting
+            }
+            if len(kept) < len(self._planted):
+                self._planted, self._search = kept, None
+
+    def in_data(self, where: str, data: bytes | str) -> list[Leak]:
+        """Return what is found in some bytes, or in a text, that come from a place which is no home of it."""
         haystack = data.encode(errors="surrogateescape") if isinstance(data, str) else data
-        return sorted({f"{name} in {where}" for name, needle in self._needles if needle in haystack})
+        search, owners = self._prepared()
+        found = {id(owners[index]): owners[index] for index, _, _ in search.find_matches_as_indexes(haystack)}
+        return [Leak(canary.kind, where, canary.planted_by) for canary in found.values() if where not in canary.homes]
 
-    def in_folder(self, folder: Path, leave_out: Iterable[Path] = ()) -> list[str]:
-        """Return what is found in the files below a folder: as they are, and in every value of every database."""
-        skipped, found = set(leave_out), []
-        for path in sorted(folder.rglob("*")):
-            if path in skipped or not path.is_file():
-                continue
-            with path.open("rb") as file:
-                start = file.read(_LARGEST)
-            found += self.in_data(str(path), start)
-            if start.startswith(b"SQLite format 3\0"):
-                found += self.in_database(path)
-        return found
-
-    def in_database(self, path: Path) -> list[str]:
-        """Return what is found in the values of all tables, those unpacked that are compressed."""
-        found = []
-        for table, column, value in _values(path):
-            data = zstandard.decompress(value) if isinstance(value, bytes) and value.startswith(_ZSTD) else value
-            if isinstance(data, (bytes, str)):
-                found += self.in_data(f"{path.name}: {table}.{column}", data)
-        return sorted(set(found))
-
-    def in_processes(self, pids: Iterable[int], *, memory: bool) -> list[str]:
-        """Return what is found in environments and titles of processes, and in their memory if that is asked for."""
-        return [
-            f"a secret in the {place} of {pid}" for pid in pids for place in places(pid, self._texts, memory=memory)
-        ]
+    def _prepared(self) -> tuple[BytesAhoCorasick, list[_Canary]]:
+        with self._lock:
+            if self._search is None:
+                forms = {form: canary for core, canary in self._planted.items() for form in _forms(core)}
+                search = BytesAhoCorasick(list(forms), implementation=Implementation.NoncontiguousNFA)
+                self._search = search, list(forms.values())
+            return self._search
 
 
-def _forms(text: str) -> Iterator[bytes]:
-    """Yield a text as it could be written: plain, quoted for URLs, and in base64 behind any number of other bytes."""
-    plain = text.encode()
-    yield plain
-    yield urllib.parse.quote(text, safe="").encode()
-    for lead in range(3):
-        # The characters at both ends depend on the neighbours.
-        yield base64.b64encode(b"\0" * lead + plain)[4 if lead else 0 : -4]
+def _core(secret: bytes) -> bytes:
+    """Return what is secret of a secret."""
+    for shape in (API_KEY, JSON_WEB_TOKEN):
+        if match := shape.fullmatch(secret):
+            return match[1]
+    return secret.strip()
 
 
-def _values(path: Path) -> Iterator[tuple[str, str, object]]:
-    with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as database:
-        tables = [name for (name,) in database.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
-        for table in tables:
-            rows = database.execute(f'SELECT * FROM "{table}"')  # noqa: S608 - the names are the database's own
-            columns = [column[0] for column in rows.description]
-            for row in rows:
-                yield from ((table, column, value) for column, value in zip(columns, row, strict=True))
+def _forms(core: bytes) -> Iterator[bytes]:
+    """Yield every piece of a secret in the ways in which it can be written."""
+    for start in {*range(0, max(len(core) - _PIECE, 0) + 1, _PIECE), max(len(core) - _PIECE, 0)}:
+        piece = core[start : start + _PIECE]
+        text = piece.decode("latin-1")
+        yield piece
+        yield text.encode()  # bytes that were taken for a text
+        yield urllib.parse.quote(piece, safe="").encode()
+        yield json.dumps(text)[1:-1].encode()
+        yield repr(piece)[2:-1].encode()
+        yield piece.hex().encode()
+        yield piece.hex().upper().encode()
+        for lead in range(3):
+            # The characters at both ends depend on the neighbours.
+            encoded = base64.b64encode(b"\0" * lead + piece)[4 if lead else 0 : -4]
+            yield encoded
+            yield encoded.translate(bytes.maketrans(b"+/", b"-_"))

@@ -7,21 +7,23 @@ import os
 import signal
 import subprocess
 import sys
-import threading
-import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, TypeVar, cast
 
 from gateway.access.api_keys import hash_api_key
+from tests.support.leaks import WATCH
 from tests.support.tcp_proxy import TcpProxy
 from tests.support.waiting import wait_until
 
 _START_SECONDS = 30
+Found = TypeVar("Found")
 
 
 class GatewayProcess:
     """Runs `python -m gateway serve` on a free loopback port, with a store that outlives it.
+
+    It logs at level debug, unless told otherwise, and all that it is given, makes and leaves is watched: see `tests.support.leaks`.
 
     Args:
         folder: Where database and log are kept; the same folder again is the same store.
@@ -29,13 +31,14 @@ class GatewayProcess:
         api_key: The one key that the server accepts, whenever it is started. Default: each start makes a key of its own.
     """
 
-    leaks: ClassVar[list[str]] = []
-    """Files of servers that have ended in which the key of their caller was found; a fixture of all tests looks at it."""
+    telemetry: ClassVar[Mapping[str, str]] = {}
+    """Variables that lead traces and metrics of all servers to who searches them."""
 
     def __init__(self, folder: Path, settings: Mapping[str, str] | None = None, api_key: str | None = None) -> None:
-        self._folder = folder
+        self.folder = folder
+        self.given: Mapping[str, str] = {}
         self._settings = dict(settings or {})
-        self._process: subprocess.Popen[str] | None = None
+        self._process: subprocess.Popen[bytes] | None = None
         self._own_key = api_key is None
         self.target = ""
         self.api_key = api_key or ""
@@ -57,19 +60,37 @@ class GatewayProcess:
         return self._log_path.read_text(errors="replace")
 
     @property
+    def written(self) -> tuple[Path, ...]:
+        """Files that grow while the server runs: what it writes to standard error, and to standard output."""
+        return self._log_path, self._output_path
+
+    @property
+    def database(self) -> Path:
+        """The store."""
+        return self.folder / "store" / "qgateway.db"
+
+    @property
     def _log_path(self) -> Path:
-        return self._folder / "gateway.log"
+        return self.folder / "gateway.log"
+
+    @property
+    def _output_path(self) -> Path:
+        return self.folder / "gateway.out"
 
     def start(self, **more: str) -> GatewayProcess:
         """Start the server and wait until it answers. `more` are settings for this run only."""
         environment = {key: value for key, value in os.environ.items() if not key.startswith(("GATEWAY_", "QGATEWAY_"))}
-        environment["GATEWAY_STORE__PATH"] = str(self._folder / "store" / "qgateway.db")
+        environment |= {**self.telemetry, "GATEWAY_STORE__PATH": str(self.database), "GATEWAY_LOG__LEVEL": "debug"}
         environment |= {f"GATEWAY_{name}": value for name, value in {**self._settings, **more}.items()}
         if not self._own_key:
             caller = {"name": "caller", "tenant": "dev", "role": "operator", "sha256": hash_api_key(self.api_key)}
             environment["GATEWAY_ACCESS__API_KEYS"] = json.dumps([caller])
-        with self._log_path.open("a") as log:
-            begin = log.tell()
+            WATCH.canaries.plant("the key of the caller", self.api_key)
+        self.given = environment
+        WATCH.add(self)
+        self.target = ""
+        with self._log_path.open("a") as log, self._output_path.open("a") as output:
+            begin = output.tell() if self._own_key else log.tell()
             self._process = subprocess.Popen(
                 [
                     *(sys.executable, "-m", "gateway", "serve", "--listen", "127.0.0.1:0"),
@@ -77,16 +98,15 @@ class GatewayProcess:
                 ],
                 env=environment,
                 stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
+                stdout=output,
                 stderr=log,
-                text=True,
             )
         if self._own_key:
-            lines = self._first_lines(2)
-            self.target = lines["QGATEWAY_TARGET"]
-            self.api_key = lines["QGATEWAY_API_KEY"]
+            self.target, self.api_key = self._told_target(begin)
+            WATCH.canaries.plant("the key of the caller", self.api_key, homes=[str(self._output_path)])
         else:
             self.target = f"127.0.0.1:{self._logged_port(begin)}"
+        WATCH.plant_store_keys(self.database)
         return self
 
     def stop(self) -> int:
@@ -109,67 +129,54 @@ class GatewayProcess:
         return {"QGATEWAY_TARGET": self.target, "QGATEWAY_API_KEY": self.api_key}
 
     def _end(self, number: signal.Signals) -> int:
+        if self.is_running:
+            WATCH.look_at_process(self)
         process, self._process = self._process, None
         if process is None:
             return 0
-        used = self.api_key
         process.send_signal(number)
         try:
-            code = process.wait(timeout=40)
+            return process.wait(timeout=40)
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
             raise
-        finally:
-            if process.stdout is not None:
-                process.stdout.close()
-            self._look_for(used)
-        return code
 
-    def _look_for(self, api_key: str) -> None:
-        """Note where the key of the caller was left behind: in the log, or in the database."""
-        if not api_key:
-            return
-        store = self._folder / "store"
-        for path in (self._log_path, *(store.glob("*.db*") if store.is_dir() else ())):
-            if path.is_file() and api_key.encode() in path.read_bytes():
-                self.leaks.append(str(path))
+    def _told_target(self, begin: int) -> tuple[str, str]:
+        """Wait until the server has printed where it listens, and the key that it made; return both."""
 
-    def _first_lines(self, count: int) -> dict[str, str]:
-        assert self._process is not None
-        assert self._process.stdout is not None
-        stdout, found = self._process.stdout, {}
+        def told(lines: list[bytes]) -> tuple[str, str] | None:
+            values = dict(line.decode().strip().split("=", 1) for line in lines if b"=" in line)
+            key = values.get("QGATEWAY_API_KEY")
+            return (values["QGATEWAY_TARGET"], key) if key else None
 
-        def read() -> None:
-            for _ in range(count):
-                name, _, value = stdout.readline().strip().partition("=")
-                found[name] = value
-
-        reader = threading.Thread(target=read, daemon=True)
-        reader.start()
-        deadline = time.monotonic() + _START_SECONDS
-        reader.join(deadline - time.monotonic())
-        if reader.is_alive() or "QGATEWAY_API_KEY" not in found:
-            self._end(signal.SIGKILL)
-            raise AssertionError(f"the gateway did not start:\n{self.log}")
-        return found
+        return self._awaited(self._output_path, begin, told)
 
     def _logged_port(self, begin: int) -> int:
         """Wait until the server has logged where it listens, behind this byte of the log; return the port."""
+
+        def port(lines: list[bytes]) -> int | None:
+            return next((int(json.loads(line)["port"]) for line in lines if b'"listening"' in line), None)
+
+        return self._awaited(self._log_path, begin, port)
+
+    def _awaited(self, path: Path, begin: int, find: Callable[[list[bytes]], Found | None]) -> Found:
+        """Wait until something is found in the whole lines of a file, behind this byte of it."""
         assert self._process is not None
         process = self._process
-        with self._log_path.open("rb") as log:
+        with path.open("rb") as file:
 
-            def port() -> int | None:
-                log.seek(begin)
-                lines = log.read().splitlines(keepends=True)
-                for line in lines:
-                    if b'"listening"' in line and line.endswith(b"\n"):
-                        return int(json.loads(line)["port"])
-                assert process.poll() is None, f"the gateway did not start:\n{b''.join(lines).decode()}"
-                return None
+            def found() -> Found | None:
+                file.seek(begin)
+                it = find([line for line in file.read().splitlines(keepends=True) if line.endswith(b"\n")])
+                assert it or process.poll() is None, f"the gateway did not start:\n{self.log}"
+                return it
 
-            return wait_until(port, within=_START_SECONDS, every=0.005) or 0
+            try:
+                return cast("Found", wait_until(found, within=_START_SECONDS, every=0.005))
+            except AssertionError:
+                self._end(signal.SIGKILL)
+                raise
 
 
 def kill_and_restart(server: GatewayProcess, proxy: TcpProxy) -> None:

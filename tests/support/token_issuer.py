@@ -13,6 +13,8 @@ from typing import Any
 import jwt
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 
+from tests.support.leaks import WATCH
+
 AUDIENCE = "qgateway"
 _ALGORITHMS: dict[str, tuple[Callable[[], Any], type[Any]]] = {
     "RS256": (lambda: rsa.generate_private_key(65537, 2048), jwt.algorithms.RSAAlgorithm),
@@ -60,12 +62,14 @@ class TokenIssuer:
         now = time.time()
         complete = {"iss": self.name, "aud": AUDIENCE, "sub": "ada", "iat": now, "exp": now + seconds, **claims}
         algorithm, key = self.private_keys[self._signs_with]
-        return jwt.encode(
+        token = jwt.encode(
             {name: value for name, value in complete.items() if value is not None},
             key,
             algorithm,
             headers={"kid": self._signs_with, **(headers or {})},
         )
+        WATCH.canaries.plant("a token of a caller", token)
+        return token
 
     def publish(self, request: BaseHTTPRequestHandler) -> None:
         """Answer with the keys."""

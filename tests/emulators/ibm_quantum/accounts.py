@@ -98,6 +98,11 @@ def first_key(account: str) -> str:
     return f"emulated-{account}-{_digest(f'key of {account}')}"
 
 
+def token_mark() -> str:
+    """Return what every token holds that IAM issues: whoever looks for it finds them all."""
+    return _digest("mark of all tokens")
+
+
 def default_accounts() -> list[Account]:
     """Return two accounts: `alpha` with an open and a premium instance, and `beta` with a pay-as-you-go one."""
     return [

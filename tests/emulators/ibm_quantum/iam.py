@@ -10,7 +10,7 @@ from typing import Any
 import jwt
 from aiohttp import web
 
-from tests.emulators.ibm_quantum.accounts import Account, Accounts, Instance
+from tests.emulators.ibm_quantum.accounts import Account, Accounts, Instance, token_mark
 from tests.emulators.ibm_quantum.codes import Code
 from tests.emulators.ibm_quantum.settings import Settings
 from tests.emulators.ibm_quantum.wire import ApiError, read_object, reply
@@ -100,6 +100,7 @@ class Iam:
         issued, lifetime = int(time.time()), self._settings.token_lifetime_seconds
         self._issued += 1
         claims = {
+            "mark": token_mark(),
             "iam_id": account.user_id,
             "name": account.name,
             "account": {"bss": account.account_id},

@@ -9,8 +9,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from tests.emulators.ibm_quantum.accounts import default_accounts, first_key
+from tests.emulators.ibm_quantum.accounts import default_accounts, first_key, token_mark
 from tests.emulators.ibm_quantum.remote import EmulatorControl
+from tests.support.leaks import WATCH
 
 URL_LINE = "IBM_QUANTUM_EMULATOR_URL="
 """How the line begins that the emulator writes when it is ready."""
@@ -79,6 +80,9 @@ class EmulatorProcess:
                 command += [f"--{option}", str(value)]
         self._process = subprocess.Popen(command, cwd=_ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         self.url = self._first_line().removeprefix(URL_LINE)
+        WATCH.canaries.plant("a token of the provider", token_mark())
+        for account in default_accounts():
+            WATCH.canaries.plant("a key of the provider", self.api_key(account.name))
         return self
 
     def stop(self) -> None:

@@ -7,6 +7,8 @@ from typing import Any, cast
 
 import requests
 
+from tests.support.leaks import WATCH
+
 _TIMEOUT = 60.0
 
 
@@ -98,6 +100,8 @@ class EmulatorControl:
 
     def change_keys(self, account: str, *, add: Sequence[str] = (), remove: Sequence[str] = ()) -> None:
         """Give an account API keys and take others away; tokens that were got with them stay valid."""
+        for key in add:
+            WATCH.canaries.plant("a new key of the provider", key)
         self._call("POST", f"/accounts/{account}/keys", {"add": list(add), "remove": list(remove)})
 
     def change_instance(self, name: str, **changes: Any) -> None:

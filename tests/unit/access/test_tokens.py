@@ -68,6 +68,14 @@ async def test_a_token_names_its_bearer(issuer: TokenIssuer, algorithm: str) -> 
         assert issuer.fetches == 1
 
 
+async def test_what_one_bearer_shows_is_one_credential(issuer: TokenIssuer) -> None:
+    async with accepting(issuer) as tokens:
+        shown = (token := issuer.token(), f"{token}==", issuer.token(seconds=900))
+        callers = [await tokens.authenticate(each) for each in shown]
+        assert len({caller.credential for caller in callers}) == 1, "limits of a credential could be got round"
+        assert callers[0].credential != (await tokens.authenticate(issuer.token(sub="bob"))).credential
+
+
 async def test_claims_say_tenant_and_role(issuer: TokenIssuer) -> None:
     fields = {
         "name_claim": "user.email",

@@ -10,6 +10,8 @@ from collections import Counter
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Self
 
+from tests.support.leaks import WATCH
+
 
 class VaultServer:
     """Runs on loopback in a thread of its own, from `with` to its end.
@@ -41,6 +43,8 @@ class VaultServer:
         return next(iter(self.tokens))
 
     def __enter__(self) -> Self:
+        for proof in (self.token, self.secret_id):
+            WATCH.canaries.plant("what proves the gateway to Vault", proof)
         self._thread.start()
         return self
 
@@ -63,6 +67,7 @@ class VaultServer:
             return 400, {"errors": [f"invalid role or secret ID: {body.get('secret_id')}"]}
         token = secrets.token_urlsafe(16)
         self.tokens.add(token)
+        WATCH.canaries.plant("a token of Vault", token)
         return 200, {"auth": {"client_token": token, "lease_duration": 1200, "renewable": True}}
 
     def _handler(server) -> type[BaseHTTPRequestHandler]:  # noqa: N805 - self is the handler below

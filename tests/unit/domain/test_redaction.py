@@ -74,3 +74,11 @@ def test_an_error_carries_no_secret_whoever_makes_it() -> None:
     text = f"the provider says: key {secret.reveal()} is wrong"
     error = GatewayError(text, metadata={"key": text}, violations=[FieldViolation("key", text)])
     assert secret.reveal() not in f"{error} {error!r} {error.message} {error.metadata} {error.violations}"
+
+
+@pytest.mark.parametrize("unit", ["eyJ", "a.eyJ", "eyJaaaaaa.", "qgw_", "hvs.a", "bearer a", "-----BEGIN "])
+def test_texts_that_nearly_look_like_credentials_are_looked_through_once_however_long(unit: str) -> None:
+    text = (
+        unit * (3_000_000 // len(unit)) + " eyJ PRIVATE KEY"
+    )  # to look through it from each of its places takes hours
+    assert redact(text).endswith("PRIVATE KEY")

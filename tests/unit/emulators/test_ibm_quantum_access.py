@@ -46,9 +46,9 @@ def test_an_instance_of_another_account_is_refused(caller: Caller, emulator: Emu
 
 def test_a_rotated_key_is_refused_while_its_tokens_live_on(caller: Caller, control: EmulatorControl) -> None:
     caller.log_in()
-    control.change_keys("alpha", add=["the new key"], remove=[caller.api_key])
+    control.change_keys("alpha", add=["the new key of alpha"], remove=[caller.api_key])
     assert caller.exchange().status_code == 400
-    assert caller.exchange("the new key").status_code == 200
+    assert caller.exchange("the new key of alpha").status_code == 200
     assert caller.call("GET", "/backends").status_code == 200
 
 
