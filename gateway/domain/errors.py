@@ -180,8 +180,14 @@ class FieldViolation:
     """What is wrong and what would be right."""
 
 
+_LONGEST = 1_000
+"""Most characters of a text of an error. It travels as metadata, several times over, and clients take 8 KiB of these in all."""
+
+
 class GatewayError(Exception):
-    """Base of all errors that a caller is meant to see. Secrets are taken out of its texts, whoever put them there.
+    """Base of all errors that a caller is meant to see.
+
+    Secrets are taken out of its texts, whoever put them there, and long texts are cut.
 
     Args:
         message: One or two sentences for people.
@@ -204,12 +210,12 @@ class GatewayError(Exception):
         quota: QuotaViolation | None = None,
         retry_after: float | None = None,
     ) -> None:
-        message = redact(message)
+        message = _told(message)
         super().__init__(message)
         self.message = message
         self.reason = reason or self.default_reason
-        self.metadata = {name: redact(value) for name, value in (metadata or {}).items()}
-        self.violations = tuple(FieldViolation(redact(each.field), redact(each.description)) for each in violations)
+        self.metadata = {name: _told(value) for name, value in (metadata or {}).items()}
+        self.violations = tuple(FieldViolation(_told(each.field), _told(each.description)) for each in violations)
         self.quota = quota
         self.retry_after = retry_after
 
@@ -351,3 +357,9 @@ class WorkerFailure(GatewayError):
     """
 
     default_reason = Reason.WORKER_CRASHED
+
+
+def _told(text: str) -> str:
+    """Return a text as callers may see it."""
+    text = redact(text)
+    return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 4]} ..."

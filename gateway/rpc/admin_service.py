@@ -56,7 +56,7 @@ class AdminService(admin_service_pb2_grpc.AdminServiceServicer):
         self, request: admin_service_pb2.ReloadCredentialsRequest, context: _Context
     ) -> admin_service_pb2.ReloadCredentialsResponse:
         """Read the keys of accounts anew."""
-        account = request.account.removeprefix("accounts/")
+        account = requests.bare_id("account", request.account, "accounts")
         names = [self._accounts.provider(account).account] if account else list(self._accounts.providers)
         changed, refused = await self._accounts.reload_credentials(names)
         await self._trail.record(

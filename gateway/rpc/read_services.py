@@ -44,7 +44,7 @@ class BackendService(backend_service_pb2_grpc.BackendServiceServicer):
         """List a page of backends."""
         accounts = self._accounts.of(current_caller())
         providers = (
-            [accounts.provider(request.account.removeprefix("accounts/"))]
+            [accounts.provider(requests.bare_id("account", request.account, "accounts"))]
             if request.account
             else list(accounts.providers.values())
         )
@@ -130,7 +130,7 @@ class AccountService(account_service_pb2_grpc.AccountServiceServicer):
             start=requests.usage_time(request, "start_time"),
             end=requests.usage_time(request, "end_time"),
             tenant=request.tenant,
-            account=request.account.removeprefix("accounts/"),
+            account=requests.bare_id("account", request.account, "accounts"),
         )
         return account_service_pb2.GetUsageResponse(usages=map(messages.usage, usages))
 

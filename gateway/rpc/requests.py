@@ -36,6 +36,8 @@ _Value = TypeVar("_Value")
 
 MAX_NAME_LENGTH = 256
 """Longest name of a job, and longest tag, in characters."""
+MAX_RESOURCE_NAME_LENGTH = 512
+"""Longest name of a resource, in characters. Errors repeat names: they must fit into what clients take of metadata."""
 MAX_TAGS = 64
 """Most tags of a job."""
 _SHA256_BYTES = 32
@@ -100,8 +102,8 @@ def job_request(request: job_service_pb2.SubmitJobRequest) -> JobRequest:
     return JobRequest(
         program=b"" if uploaded else request.program.SerializeToString(deterministic=True),
         program_sha256=uploaded,
-        backend=request.backend.removeprefix("backends/"),
-        account=request.account.removeprefix("accounts/"),
+        backend=bare_id("backend", request.backend, "backends"),
+        account=bare_id("account", request.account, "accounts"),
         options=run_options(request.options),
         digest=request_digest(without_id.SerializeToString(deterministic=True)),
         display_name=display_name("display_name", request.display_name),
@@ -136,10 +138,10 @@ def session_request(request: session_service_pb2.CreateSessionRequest) -> Sessio
     without_id.CopyFrom(request)
     without_id.ClearField("request_id")
     return SessionRequest(
-        backend=session.backend.removeprefix("backends/"),
+        backend=bare_id("session.backend", session.backend, "backends"),
         mode=_SESSION_MODES[session.mode],
         digest=request_digest(without_id.SerializeToString(deterministic=True)),
-        account=request.account.removeprefix("accounts/"),
+        account=bare_id("account", request.account, "accounts"),
         max_seconds=max_seconds,
         request_id=request.request_id,
     )
@@ -247,8 +249,15 @@ def offset(value: int) -> int:
     return value
 
 
+def bare_id(field: str, name: str, collection: str) -> str:
+    """Return the last part of a resource name `COLLECTION/ID`, or an id that stands alone."""
+    _check_length(field, name, MAX_RESOURCE_NAME_LENGTH)
+    return name.removeprefix(f"{collection}/")
+
+
 def resource_id(field: str, name: str, collection: str) -> str:
     """Return the last part of a resource name `COLLECTION/ID`."""
+    _check_length(field, name, MAX_RESOURCE_NAME_LENGTH)
     head, _, rest = name.partition("/")
     if head != collection or not rest or "/" in rest:
         raise InvalidArgument.field(field, f"must be a resource name of the form {collection}/ID")
@@ -257,6 +266,7 @@ def resource_id(field: str, name: str, collection: str) -> str:
 
 def account_and_id(field: str, name: str, collection: str) -> tuple[str, str]:
     """Return account and id of `accounts/ACCOUNT/COLLECTION/ID`, or `("", ID)` of `COLLECTION/ID`."""
+    _check_length(field, name, MAX_RESOURCE_NAME_LENGTH)
     match name.split("/"):
         case [head, resource] if head == collection and resource:
             return "", resource

@@ -34,6 +34,7 @@ from tests.support.authority import Authority
 from tests.support.canaries import Canaries
 from tests.support.gateway_process import GatewayProcess
 from tests.support.leaks import WATCH, LeakWatch, holds_secret
+from tests.support.waiting import wait_until
 
 ROOT = Path(__file__).parents[3]
 ODD = 'planted/with+odd=characters and "quotes" \\ and more'
@@ -236,8 +237,7 @@ async def test_a_secret_is_found_in_answers_and_errors(client: str, method: str,
                     assert rpc(canary.encode()) if client == "blocking" else rpc.future(canary.encode()).result()
     except grpc.RpcError:
         assert not method.endswith("Answer")
-    told = found()
-    assert told
+    told = wait_until(found)  # the end of a call is heard in a thread of its own
     assert all(text.startswith("the planted secret is in") and method in text for text in told)
 
 
