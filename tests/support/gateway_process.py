@@ -88,7 +88,6 @@ class GatewayProcess:
             WATCH.canaries.plant("the key of the caller", self.api_key)
         self.given = environment
         WATCH.add(self)
-        self.target = ""
         with self._log_path.open("a") as log, self._output_path.open("a") as output:
             begin = output.tell() if self._own_key else log.tell()
             self._process = subprocess.Popen(
