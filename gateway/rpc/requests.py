@@ -40,6 +40,8 @@ MAX_RESOURCE_NAME_LENGTH = 512
 """Longest name of a resource, in characters. Errors repeat names: they must fit into what clients take of metadata."""
 MAX_TAGS = 64
 """Most tags of a job."""
+MAX_FILTER_VALUES = 64
+"""Most values of one kind in a filter: each is a step of a search that others wait for."""
 _SHA256_BYTES = 32
 MAX_REQUEST_ID_LENGTH = 128
 MAX_CLIENT_VERSIONS = 16
@@ -173,6 +175,9 @@ def run_options(message: job_pb2.RunOptions) -> RunOptions:
 
 def job_filter(field: str, message: job_pb2.JobFilter, tenant: str) -> JobFilter:
     """Return a filter on the jobs of a tenant."""
+    for name in ("statuses", "backends", "accounts", "all_tags", "any_tags"):
+        if len(getattr(message, name)) > MAX_FILTER_VALUES:
+            raise InvalidArgument.field(f"{field}.{name}", f"at most {MAX_FILTER_VALUES} values")
     return JobFilter(
         tenant=tenant,
         statuses=frozenset(_status(f"{field}.statuses", status) for status in message.statuses),

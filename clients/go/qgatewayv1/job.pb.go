@@ -1425,15 +1425,15 @@ func (x *JobEvent) GetMessage() string {
 // Which jobs to list or watch. All conditions must hold; an empty filter matches every job that the caller may see.
 type JobFilter struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Any of these statuses.
+	// Any of these statuses; at most 64.
 	Statuses []JobStatus `protobuf:"varint,1,rep,packed,name=statuses,proto3,enum=qgateway.v1.JobStatus" json:"statuses,omitempty"`
-	// Any of these backends.
+	// Any of these backends; at most 64.
 	Backends []string `protobuf:"bytes,2,rep,name=backends,proto3" json:"backends,omitempty"`
-	// Any of these accounts.
+	// Any of these accounts; at most 64.
 	Accounts []string `protobuf:"bytes,3,rep,name=accounts,proto3" json:"accounts,omitempty"`
-	// All of these tags.
+	// All of these tags; at most 64.
 	AllTags []string `protobuf:"bytes,4,rep,name=all_tags,json=allTags,proto3" json:"all_tags,omitempty"`
-	// At least one of these tags.
+	// At least one of these tags; at most 64.
 	AnyTags []string `protobuf:"bytes,5,rep,name=any_tags,json=anyTags,proto3" json:"any_tags,omitempty"`
 	// Exactly this name given by the user.
 	DisplayName string `protobuf:"bytes,6,opt,name=display_name,json=displayName,proto3" json:"display_name,omitempty"`

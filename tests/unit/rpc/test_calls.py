@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from typing import Any
+
 import grpc
 import pytest
 from google.protobuf.field_mask_pb2 import FieldMask
@@ -331,3 +333,18 @@ async def test_the_server_tells_its_limits(wire: Wire) -> None:
     info = (await server.GetServerInfo(server_service_pb2.GetServerInfoRequest(), metadata=bearer(Role.VIEWER))).info
     assert (info.min_qpy_version, info.max_qpy_version, info.chunk_size_bytes) == (13, 18, 4)
     assert info.heartbeat_interval.ToMilliseconds() == 200
+
+
+@pytest.mark.parametrize("name", ["statuses", "backends", "accounts", "all_tags", "any_tags"])
+async def test_a_filter_that_would_keep_others_waiting_is_refused(wire: Wire, name: str) -> None:
+    values: list[Any] = [job_pb2.JOB_STATUS_DONE] * 65 if name == "statuses" else [str(index) for index in range(65)]
+    long, short = (job_pb2.JobFilter(**{name: values[:count]}) for count in (65, 64))
+    with pytest.raises(grpc.RpcError) as listing:
+        await wire.jobs.ListJobs(job_service_pb2.ListJobsRequest(filter=long), metadata=bearer())
+    with pytest.raises(grpc.RpcError) as watching:
+        await wire.jobs.WatchJobs(job_service_pb2.WatchJobsRequest(filter=long), metadata=bearer()).read()
+    for caught in (listing.value, watching.value):
+        assert caught.code() is grpc.StatusCode.INVALID_ARGUMENT
+        assert caught.details() == f"filter.{name}: at most 64 values"
+    listed = await wire.jobs.ListJobs(job_service_pb2.ListJobsRequest(filter=short), metadata=bearer())
+    assert list(listed.jobs) == []

@@ -828,23 +828,23 @@ class JobFilter(_message.Message):
     """Exactly this session."""
     @_builtins.property
     def statuses(self) -> _containers.RepeatedScalarFieldContainer[Global___JobStatus.ValueType]:
-        """Any of these statuses."""
+        """Any of these statuses; at most 64."""
 
     @_builtins.property
     def backends(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Any of these backends."""
+        """Any of these backends; at most 64."""
 
     @_builtins.property
     def accounts(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Any of these accounts."""
+        """Any of these accounts; at most 64."""
 
     @_builtins.property
     def all_tags(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """All of these tags."""
+        """All of these tags; at most 64."""
 
     @_builtins.property
     def any_tags(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """At least one of these tags."""
+        """At least one of these tags; at most 64."""
 
     @_builtins.property
     def created_after(self) -> _timestamp_pb2.Timestamp:
