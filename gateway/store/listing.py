@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from sqlalchemy import ColumnElement, FromClause, Select, and_, select
+from sqlalchemy import ColumnElement, FromClause, Select, and_, func, select
 
 from gateway.domain.job import JobStatus
 from gateway.domain.query import JobFilter
 from gateway.store.codec import to_micros
 from gateway.store.schema import is_unfinished, job_tags, jobs
 
+_MOST_JOINS = 8
+"""Tags of a filter that are found by a join each: SQLite joins 64 tables at most. More than these are found by counting."""
 _UNFINISHED = frozenset(status for status in JobStatus if not status.is_final)
 
 
@@ -29,13 +31,18 @@ def page_of_jobs(where: JobFilter, *, cursor: int | None, oldest_first: bool) ->
     any_tags, all_tags = where.any_tags, where.all_tags
     if len(any_tags) == 1:
         any_tags, all_tags = frozenset(), all_tags | any_tags
-    for tag in sorted(all_tags):
+    joined, counted = sorted(all_tags)[:_MOST_JOINS], sorted(all_tags)[_MOST_JOINS:]
+    for tag in joined:
         tagged = job_tags.alias()
         query = query.join(
             tagged, and_(tagged.c.job_seq == jobs.c.seq, tagged.c.tag == tag, *_of_tenant(tagged, where))
         )
         # The index on tags holds the jobs of each in this order: nothing is sorted, and the page ends the search.
         seq = tagged.c.job_seq
+    if counted:
+        tagged = job_tags.alias()
+        having_all = select(tagged.c.job_seq).where(tagged.c.tag.in_(counted), *_of_tenant(tagged, where))
+        query = query.where(jobs.c.seq.in_(having_all.group_by(tagged.c.job_seq).having(func.count() == len(counted))))
     if any_tags:
         tagged = job_tags.alias()
         query = query.where(

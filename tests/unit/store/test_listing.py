@@ -38,6 +38,18 @@ async def all_pages(store: Store, where: JobFilter, *, limit: int, oldest_first:
         assert len(page.jobs) == limit
 
 
+async def test_jobs_are_found_by_as_many_tags_as_a_job_may_have(store: Store) -> None:
+    tags = [f"t{number:02}" for number in range(64)]
+    whole = await store.create_job(a_job(tags=tuple(tags)), PROGRAM, an_entry())
+    for missing in (0, 8, 63):
+        rest = tuple(tag for number, tag in enumerate(tags) if number != missing)
+        await store.create_job(a_job(tags=rest), PROGRAM, an_entry())
+    for tenant in (whole.tenant, None):
+        assert await all_pages(store, JobFilter(tenant=tenant, all_tags=frozenset(tags)), limit=3) == [whole]
+        without_two = JobFilter(tenant=tenant, all_tags=frozenset(tags[9:63]), any_tags=some(tags[8]))
+        assert len(await all_pages(store, without_two, limit=3)) == 3
+
+
 class TestPages:
     async def test_an_empty_store_has_one_empty_page(self, store: Store) -> None:
         page = await store.list_jobs(EVERYTHING, limit=5)
