@@ -8,6 +8,7 @@ import traceback
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
+from pathlib import Path
 from typing import Any
 
 import orjson
@@ -355,3 +356,22 @@ async def test_a_name_never_reaches_another_route(client: IbmClient, control: Em
         with pytest.raises(NotFound):
             await client.job(name)
     assert "GET /backends" not in control.counts()
+
+
+async def test_the_proxy_that_the_environment_names_is_used_and_no_other_word_of_it(
+    new_client: Callable[..., IbmClient],
+    emulator: EmulatorProcess,
+    control: EmulatorControl,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    netrc = tmp_path / "netrc"
+    netrc.write_text("machine quantum.invalid login somebody password else\n")
+    netrc.chmod(0o600)
+    monkeypatch.setenv("NETRC", str(netrc))
+    monkeypatch.setenv("no_proxy", "")
+    monkeypatch.setenv("http_proxy", emulator.url)
+    client = new_client(api_url="http://quantum.invalid/api/v1", use_environment=True)
+    assert (await client.devices()).devices
+    (call,) = control.calls("GET /backends")
+    assert call["scheme"] == "Bearer"
