@@ -40,6 +40,7 @@ type state struct {
 	oneJob   bool
 	token    string
 	own      bool // the token was received in this watch
+	asked    bool // the stream was opened for states in place of history that is gone
 	last     int64
 	states   map[string]int64
 	final    bool
@@ -58,8 +59,8 @@ func newState(oneJob bool, token string) *state {
 // opening begins the next stream. It returns what to do where the history after the token is gone: whoever brings a token has to
 // learn of the gap; one of this watch's own is closed by the current state.
 func (s *state) opening(now time.Time) pb.OnCompacted {
-	s.opened, s.quiet = now, true
-	if s.own {
+	s.opened, s.quiet, s.asked = now, true, s.own
+	if s.asked {
 		return pb.OnCompacted_ON_COMPACTED_SNAPSHOT
 	}
 	return pb.OnCompacted_ON_COMPACTED_ERROR
@@ -151,6 +152,8 @@ func (s *state) interrupted(broken error) (time.Duration, error) {
 	switch code := status.Code(broken); {
 	case reason == "HISTORY_COMPACTED" && s.own && s.oneJob:
 		s.token, s.own = "", false
+	case reason == "HISTORY_COMPACTED" && s.own && !s.asked:
+		// The first stream fell behind: the next one asks for states.
 	case code == codes.Unavailable || code == codes.ResourceExhausted:
 	case isDoubtful(code) && s.failures < maxDoubtful:
 	default:

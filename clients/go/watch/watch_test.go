@@ -305,6 +305,11 @@ func TestEachEventOfManyJobsComesOnce(t *testing.T) {
 			asks:    []string{"", "2"},
 			gets:    []string{"a1", "b2", "a4"},
 		},
+		"a slow first stream whose history goes": {
+			scripts: [][]step{{change("a", 1), compacted}, {snapshot("b", 4).before(1), beat(5, time.Minute), change("a", 6)}},
+			asks:    []string{"", "1"},
+			gets:    []string{"a1", "b4", "a6"},
+		},
 		"nothing that matches before a cut": {
 			scripts: [][]step{{beat(5, time.Minute), beat(9, time.Minute), cut}, {change("a", 9+1)}},
 			asks:    []string{"", "9"},

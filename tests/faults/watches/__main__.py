@@ -26,13 +26,25 @@ def main(
     seconds: Annotated[float, typer.Option(help="How long things break. On a slow machine half as long again.")] = 570,
     events: Annotated[int, typer.Option(help="Fewer events seen than this, and the run has failed.")] = 100_000,
     kills: Annotated[int, typer.Option(help="Fewer kills of the server than this, and the run has failed.")] = 50,
+    gaps: Annotated[
+        int,
+        typer.Option(help="Told states in place of compacted history less often than this, and the run has failed."),
+    ] = 20,
+    deletions: Annotated[int, typer.Option(help="Fewer jobs deleted than this, and the run has failed.")] = 20,
     as_json: Annotated[bool, typer.Option("--json", help="Print the outcome as JSON.")] = False,
     keep: Annotated[Path | None, typer.Option(help="New folder to keep the server's store and log in.")] = None,
 ) -> None:
     """Kill the server and cut its clients, and compare what they saw with what happened. Exit code 1 if a promise was broken."""
     if keep is not None and keep.exists():
         raise typer.BadParameter(f"{keep} exists: another run's jobs could be in it")
-    plan = Plan(seed=new_seed() if seed is None else seed, seconds=seconds, events=events, kills=kills)
+    plan = Plan(
+        seed=new_seed() if seed is None else seed,
+        seconds=seconds,
+        events=events,
+        kills=kills,
+        gaps=gaps,
+        deletions=deletions,
+    )
     console = Console(stderr=as_json)
     console.print(f"seed {plan.seed}")
     with tempfile.TemporaryDirectory(prefix="qgateway-torture-") as temporary:

@@ -35,6 +35,12 @@ class Gap:
     states: list[Event] = field(default_factory=list)
     """The states that were told."""
 
+    def supersedes(self, event: Event) -> bool:
+        """Return whether a state was told that an event led to: a state may be newer than the end of the gap."""
+        return event.revision > self.low and any(
+            state.job == event.job and state.revision >= event.revision for state in self.states
+        )
+
 
 def gaps(recording: Recording, truth: Truth) -> Iterator[Gap]:
     """Yield what a watcher was told by states, although it knew what came before."""

@@ -232,6 +232,8 @@ def _lost(recording: Recording, truth: Truth, due: Iterable[Event]) -> Iterator[
         if event.revision in told or truth.could_be_gone(event, passed_at(recording, event.revision)):
             continue
         gap = next((gap for gap in found if gap.low < event.revision <= gap.high), None)
+        if gap is None and any(gap.supersedes(event) for gap in found):
+            continue
         if gap is None:
             yield f"{event.job}: {event.revision} ({event.status}) was never told"
         else:

@@ -117,6 +117,9 @@ SOUND_WITH_COMPACTION: dict[str, Recording] = {
         Opened(7),
         *map(later, (8, 9, 10)),
     ),
+    "a state newer than the others, which the stream does not tell again": filter_watch(
+        Opened(1), Snapshot(EVENT[8], 1, 22), Snapshot(EVENT[5], 1, 22), Heartbeat(6, 22), later(9), later(10)
+    ),
     "a state that the last event made": filter_watch(
         Opened(4),
         later(5, 19),

@@ -106,6 +106,18 @@ async def test_history_that_is_gone_without_a_snapshot_is_an_error(
     assert caught.value.reason == "HISTORY_COMPACTED"
 
 
+async def test_states_make_up_for_history_that_goes_while_the_first_stream_reads_it(
+    fake: FakeGateway, watch: Watch
+) -> None:
+    def gone(context: Any) -> Any:
+        refuse(context, "OUT_OF_RANGE", reason="HISTORY_COMPACTED")
+
+    second = stream(event("b", 4, "SNAPSHOT", token="1"), heartbeat("5"), event("a", 6), hang)
+    fake.on("WatchJobs", [stream(event("a", 1), gone), second])
+    assert await take(watch()[1], 3) == [("a", 1), ("b", 4), ("a", 6)]
+    assert [(each.resume_token, each.on_compacted) for each in fake.requests["WatchJobs"]] == [("", 1), ("1", 2)]
+
+
 async def test_it_ends_with_the_callers_time(fake: FakeGateway, watch: Watch) -> None:
     fake.on("WatchJobs", stream(event("a", 1), hang))
     _, items = watch(timeout=0.3)

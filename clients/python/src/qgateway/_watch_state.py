@@ -158,6 +158,8 @@ class WatchState:
         self._timeout = timeout
         self._deadline = None if timeout is None else now + timeout
         self._own_token = False
+        self._asks_for_states = False
+        """Whether the stream was opened for the current state in place of history that is gone."""
         self._seen = _Seen()
         self._final = False
         self._knows_interval = False
@@ -177,7 +179,8 @@ class WatchState:
         self._check_deadline(now)
         self._opened_at, self._is_quiet = now, True
         # A caller who brings a token must learn of a gap. In a watch of our own the current state closes it, as SNAPSHOT.
-        gap = job_service_pb2.ON_COMPACTED_SNAPSHOT if self._own_token else job_service_pb2.ON_COMPACTED_ERROR
+        self._asks_for_states = self._own_token
+        gap = job_service_pb2.ON_COMPACTED_SNAPSHOT if self._asks_for_states else job_service_pb2.ON_COMPACTED_ERROR
         return self.subject.request(self.resume_token, gap)
 
     def wait_until(self, now: float) -> float:
@@ -241,8 +244,9 @@ class WatchState:
             self.finished = True
             return 0.0
         self._check_deadline(now)
-        if self._may_begin_anew(error):
-            self.resume_token, self._own_token = "", False
+        if self._may_go_on_with_states(error):
+            if isinstance(self.subject, OneJob):
+                self.resume_token, self._own_token = "", False
             delay = self._backoff.pause()
         else:
             delay = self._backoff.delay_after(error)
@@ -269,9 +273,14 @@ class WatchState:
         self._queue = update
         return update
 
-    def _may_begin_anew(self, error: GatewayCallError) -> bool:
-        """Return whether to go on without the token: the current state of one job makes up for its lost history."""
-        return error.reason == HISTORY_COMPACTED and self._own_token and isinstance(self.subject, OneJob)
+    def _may_go_on_with_states(self, error: GatewayCallError) -> bool:
+        """Return whether history went while this watch read it, and the current state can make up for it.
+
+        For one job, that is how a stream without a token begins. Of many jobs it has to be asked for, which the first stream, begun
+        before there was a token of its own, did not.
+        """
+        gone = error.reason == HISTORY_COMPACTED and self._own_token
+        return gone and (isinstance(self.subject, OneJob) or not self._asks_for_states)
 
     def _silence(self) -> float:
         if self._final:
