@@ -25,9 +25,9 @@ from uuid import uuid4
 from weakref import WeakValueDictionary
 
 from gateway.domain.payload import KeptFile, Payload, PayloadFile
+from gateway.store.blocks import Block, BlockFile
 
 _COPY_BYTES = 1024 * 1024
-_FLUSH_BYTES = 8 * 1024 * 1024
 
 
 class PayloadFiles:
@@ -66,9 +66,9 @@ class PayloadFiles:
                     raise
         new = self.create()
         try:
-            for piece in _pieces(payload):
-                new.digest((piece,))
-                new.write((piece,))
+            for block in _blocks(payload):
+                new.digest((block,))
+                new.write((block,))
             return new.keep()
         finally:
             new.discard()
@@ -145,37 +145,24 @@ class PayloadFiles:
 class IncomingFile:
     """A file that is being written, to be kept or discarded. Made by `PayloadFiles.create`.
 
-    All its bytes pass both `digest` and `write`, in their order; the two may run on different threads.
+    All its blocks pass both `digest` and `write`, in their order; the two may run on different threads.
     """
 
     def __init__(self, files: PayloadFiles, path: Path) -> None:
         self._files = files
         self._path = path
-        self._file = os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb")
+        self._file = BlockFile(path)
         self._digest = hashlib.sha256()
-        self._begun = 0
-        self.size = 0
-        """Number of bytes written."""
 
-    def digest(self, pieces: Iterable[bytes | memoryview]) -> None:
+    def digest(self, blocks: Iterable[Block]) -> None:
         """Take bytes into the SHA-256."""
-        for piece in pieces:
-            self._digest.update(piece)
+        for block in blocks:
+            self._digest.update(block.content)
 
-    def write(self, pieces: Iterable[bytes | memoryview]) -> None:
-        """Append bytes."""
-        for piece in pieces:
-            self._file.write(piece)
-            self.size += len(piece)
-            if self.size - self._begun >= _FLUSH_BYTES:
-                self._begin_flush()
-
-    def _begin_flush(self) -> None:
-        """Let the disk begin with what was written, where the system has a way to say so: the end would wait for all of it."""
-        if hasattr(os, "posix_fadvise"):
-            # On Linux, what is not on disk yet is sent there, without waiting; nothing else happens to it.
-            os.posix_fadvise(self._file.fileno(), self._begun, self.size - self._begun, os.POSIX_FADV_DONTNEED)
-        self._begun = self.size
+    def write(self, blocks: Iterable[Block]) -> None:
+        """Append bytes. All blocks but the last are full."""
+        for block in blocks:
+            self._file.write(block)
 
     @property
     def sha256(self) -> str:
@@ -184,10 +171,8 @@ class IncomingFile:
 
     def keep(self) -> KeptFile:
         """Bring the file to disk under its name."""
-        self._file.flush()
-        os.fsync(self._file.fileno())
-        self._file.close()
-        return self._files.publish(self._path, self.sha256, self.size)
+        self._file.finish()
+        return self._files.publish(self._path, self.sha256, self._file.size)
 
     def discard(self) -> None:
         """Remove the file, unless it was kept."""
@@ -195,13 +180,24 @@ class IncomingFile:
         self._path.unlink(missing_ok=True)
 
 
-def _pieces(payload: Payload) -> Iterator[bytes | memoryview]:
+def _blocks(payload: Payload) -> Iterator[Block]:
+    """Yield a payload in blocks; each is the same one, filled anew."""
+    block = Block()
+    for piece in _pieces(payload):
+        rest = piece
+        while rest := block.fill(rest):
+            yield block
+            block.clear()
+    yield block
+
+
+def _pieces(payload: Payload) -> Iterator[memoryview]:
     if not isinstance(payload, PayloadFile):
         yield memoryview(payload)
         return
     with payload.path.open("rb") as file:
         while data := file.read(_COPY_BYTES):
-            yield data
+            yield memoryview(data)
 
 
 def _sync(directory: Path) -> None:

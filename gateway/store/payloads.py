@@ -7,10 +7,12 @@ import os
 from collections.abc import AsyncIterator, Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from itertools import cycle
 from pathlib import Path
 from typing import ParamSpec, TypeVar
 
 from gateway.domain.payload import LARGE_PAYLOAD_BYTES, KeptFile, KeptPayload, Payload, PayloadFile
+from gateway.store.blocks import Block
 from gateway.store.files import PayloadFiles
 from gateway.store.strand import Strand
 
@@ -18,6 +20,8 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 _THREADS = 4
+_BLOCKS = 4
+"""Blocks of each file that is received: one is filled while others are worked on, or wait for that."""
 
 
 class Payloads:
@@ -55,7 +59,7 @@ class Payloads:
 
     async def receive(
         self,
-        pieces: AsyncIterator[bytes | memoryview],
+        pieces: AsyncIterator[memoryview],
         check: Callable[[int], None],
         check_whole: Callable[[int, str], None],
     ) -> KeptFile:
@@ -67,15 +71,24 @@ class Payloads:
             check_whole: Called with the number of all bytes and their SHA-256; what it raises does so, too.
         """
         new = await self._run(self._files.create)
-        # Each does with a piece what takes longer than receiving it, on a processor of its own if there is one.
-        hashing, writing = Strand(self._threads, new.digest), Strand(self._threads, new.write)
+        # Each does with a block what takes longer than receiving it, on a processor of its own if there is one.
+        writing = Strand(self._threads, new.write, _BLOCKS - 1)
+        hashing = Strand(self._threads, new.digest, _BLOCKS - 1)
+        blocks = cycle([Block() for _ in range(_BLOCKS)])
+        block = next(blocks)
         size = 0
         try:
             async for piece in pieces:
                 size += len(piece)
                 check(size)
-                await writing.put(piece)
-                await hashing.put(piece)
+                rest = piece
+                while rest := block.fill(rest):
+                    await writing.put(block)
+                    await hashing.put(block)
+                    block = next(blocks)
+                    block.clear()
+            await writing.put(block)
+            await hashing.put(block)
             await writing.finish()
             await hashing.finish()
             check_whole(size, new.sha256)

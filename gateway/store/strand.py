@@ -7,16 +7,12 @@ import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor, Future
 from contextlib import suppress
-from typing import TypeAlias
+from typing import Generic, TypeVar
 
-Piece: TypeAlias = bytes | memoryview
-
-_BYTES_AHEAD = 4 * 1024 * 1024
-_PIECES_AHEAD = 256
-"""Most pieces that wait, however small they are."""
+P = TypeVar("P")
 
 
-class Strand:
+class Strand(Generic[P]):
     """Calls a function with pieces, one call after another; each takes all the pieces that came during the one before.
 
     A call begins the next one by itself, on whatever thread is free: the function never waits for the event loop, and all who
@@ -25,31 +21,32 @@ class Strand:
     Args:
         threads: The pool.
         work: What to do with some pieces. What it raises ends the strand.
+        ahead: Most pieces that are not done yet when `put` returns.
     """
 
-    def __init__(self, threads: Executor, work: Callable[[Sequence[Piece]], None]) -> None:
+    def __init__(self, threads: Executor, work: Callable[[Sequence[P]], None], ahead: int) -> None:
         self._threads = threads
         self._work = work
+        self._ahead = ahead
         self._lock = threading.Lock()
-        self._waiting: list[Piece] = []
-        self._waiting_bytes = 0
+        self._waiting: list[P] = []
+        self._to_do = 0
+        """Number of pieces that are not done: those that wait, and those of the call under way."""
         self._call: Future[None] | None = None
         """The call under way, or the one that failed."""
 
-    async def put(self, piece: Piece) -> None:
-        """Hand a piece over; wait if too many are waiting already.
+    async def put(self, piece: P) -> None:
+        """Hand a piece over; wait while more than enough are to be done.
 
         Raises:
             Exception: What the function raised for earlier pieces.
         """
         with self._lock:
             self._waiting.append(piece)
-            self._waiting_bytes += len(piece)
-            is_full = self._waiting_bytes >= _BYTES_AHEAD or len(self._waiting) >= _PIECES_AHEAD
+            self._to_do += 1
             if self._call is None:
                 self._call = self._threads.submit(self._run)
-            call = self._call
-        if is_full or call.done():
+        while (call := self._call) is not None and (self._to_do > self._ahead or call.done()):
             await _end_of(call)
 
     async def finish(self) -> None:
@@ -70,9 +67,10 @@ class Strand:
 
     def _run(self) -> None:
         with self._lock:
-            pieces, self._waiting, self._waiting_bytes = self._waiting, [], 0
+            pieces, self._waiting = self._waiting, []
         self._work(pieces)
         with self._lock:
+            self._to_do -= len(pieces)
             self._call = self._threads.submit(self._run) if self._waiting else None
 
 

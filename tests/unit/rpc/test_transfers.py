@@ -15,6 +15,7 @@ from qgateway.v1 import job_service_pb2, program_pb2
 
 from gateway.domain.access import Role
 from gateway.store import Store
+from gateway.store.blocks import BLOCK_BYTES
 from tests.support.waiting import until
 from tests.unit.rpc.conftest import Wire, bearer, bell, details
 
@@ -128,7 +129,8 @@ async def test_a_message_that_is_none_is_the_callers_mistake(wire: Wire) -> None
 
 async def test_an_upload_that_its_caller_gives_up_leaves_nothing(wire: Wire) -> None:
     async def endless() -> AsyncIterator[Chunk]:
-        yield Chunk(data=bytes(300_000))
+        for _ in range(BLOCK_BYTES // 300_000 + 1):
+            yield Chunk(data=bytes(300_000))
         await asyncio.Event().wait()
 
     call = wire.jobs.UploadProgram(endless(), metadata=bearer(), timeout=60)

@@ -15,6 +15,7 @@ from gateway.domain.errors import GatewayError, Internal, OutOfRange
 from gateway.domain.job import utc_now
 from gateway.domain.payload import KeptFile, PayloadFile
 from gateway.store import Store
+from gateway.store.blocks import BLOCK_BYTES
 from tests.unit.store.make import a_job, an_entry, done_with, done_with_file, program_summary
 
 LARGE = 1024 * 1024 + 1
@@ -32,9 +33,9 @@ def any_size(size: int) -> None: ...
 def any_whole(size: int, sha256: str) -> None: ...
 
 
-async def pieces(*parts: bytes) -> AsyncIterator[bytes]:
+async def pieces(*parts: bytes) -> AsyncIterator[memoryview]:
     for part in parts:
-        yield part
+        yield memoryview(part)
 
 
 async def read(store: Store, payload: bytes | KeptFile, offset: int = 0, size: int = 300_000) -> bytes:
@@ -177,9 +178,16 @@ class TestUploads:
         assert kept.sha256 == hashlib.sha256(b"".join(parts)).hexdigest()
         assert kept.path.read_bytes() == b"".join(parts)
 
+    @pytest.mark.parametrize("size", [1, 4095, 4096, BLOCK_BYTES - 1, BLOCK_BYTES, BLOCK_BYTES + 1, 9 * BLOCK_BYTES])
+    async def test_it_has_the_size_that_came_whatever_the_disk_writes_at_once(self, store: Store, size: int) -> None:
+        content = os.urandom(size)
+        kept = await store.payloads.receive(pieces(content), any_size, any_whole)
+        assert kept.size_bytes == size
+        assert kept.path.read_bytes() == content
+
     async def test_one_that_breaks_off_or_is_refused_leaves_nothing(self, store: Store, path: Path) -> None:
-        async def broken() -> AsyncIterator[bytes]:
-            yield b"x" * 1000
+        async def broken() -> AsyncIterator[memoryview]:
+            yield memoryview(b"x" * 1000)
             raise ConnectionResetError
 
         def refuse(size: int) -> None:

@@ -1,0 +1,97 @@
+"""Writing a new file straight to the disk, past the memory in which the system keeps the content of files.
+
+What is uploaded is not read again soon. To copy it into that memory, page by page, and from there to the disk, takes the processor
+longer than to receive it, and the system would hold all of it. Straight writing wants whole sectors at even addresses, so bytes
+are gathered in blocks first.
+"""
+
+from __future__ import annotations
+
+import errno
+import mmap
+import os
+from pathlib import Path
+
+BLOCK_BYTES = 1024 * 1024
+"""Bytes of one write: smaller ones leave the disk idle in between, larger ones only hold more memory."""
+_SECTOR_BYTES = 4096
+"""A multiple of the sector size of any disk."""
+_DIRECT = getattr(os, "O_DIRECT", 0)
+
+
+class Block:
+    """Bytes that are gathered, to be written at once. It can be used again and again."""
+
+    def __init__(self) -> None:
+        self._memory = memoryview(mmap.mmap(-1, BLOCK_BYTES))  # begins with a page
+        self._size = 0
+
+    def fill(self, data: memoryview) -> memoryview:
+        """Take in as much as there is room for. Returns the rest."""
+        end = min(self._size + len(data), BLOCK_BYTES)
+        taken = end - self._size
+        self._memory[self._size : end] = data[:taken]
+        self._size = end
+        return data[taken:]
+
+    def clear(self) -> None:
+        """Forget the bytes."""
+        self._size = 0
+
+    @property
+    def content(self) -> memoryview:
+        """The bytes."""
+        return self._memory[: self._size]
+
+    @property
+    def sectors(self) -> memoryview:
+        """The bytes, and after them what else stands in their last sector."""
+        return self._memory[: self._size + -self._size % _SECTOR_BYTES]
+
+
+class BlockFile:
+    """A new file that is written in blocks, all of them full but the last. All methods block.
+
+    Args:
+        path: Where it is made, with mode 0600.
+
+    Raises:
+        FileExistsError: There is one.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._file = _create(path)
+        self._is_open = True
+        self.size = 0
+        """Number of bytes written."""
+
+    def write(self, block: Block) -> None:
+        """Append a block."""
+        rest = block.sectors
+        while rest:
+            rest = rest[os.write(self._file, rest) :]
+        self.size += len(block.content)
+
+    def finish(self) -> None:
+        """Bring all of it to disk, and close the file."""
+        os.ftruncate(self._file, self.size)
+        os.fsync(self._file)
+        self.close()
+
+    def close(self) -> None:
+        """Close the file, if it is open."""
+        if self._is_open:
+            self._is_open = False
+            os.close(self._file)
+
+
+def _create(path: Path) -> int:
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL
+    try:
+        return os.open(path, flags | _DIRECT, 0o600)
+    except OSError as error:
+        if error.errno != errno.EINVAL:
+            raise
+    # The file system knows no such way. Some have made the file by the time they say so.
+    path.unlink(missing_ok=True)
+    return os.open(path, flags, 0o600)
