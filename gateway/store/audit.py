@@ -9,7 +9,7 @@ printed somewhere else.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from types import MappingProxyType
@@ -20,10 +20,10 @@ from sqlalchemy import Connection, Row, select, text
 
 from gateway.domain.access import AuditEntry
 from gateway.store.codec import from_micros, to_micros
-from gateway.store.database import driver_connection
-from gateway.store.schema import audit, insert_sql
+from gateway.store.rows import WaitingRows, insert_rows
+from gateway.store.schema import audit
 
-_ADD = insert_sql(audit)
+ADD_AUDIT = insert_rows(audit)
 _LAST = select(audit.c.sequence, audit.c.hash).order_by(audit.c.sequence.desc()).limit(1)
 _LAST_NUMBER = text("SELECT seq FROM sqlite_sequence WHERE name = 'audit'")
 _BATCH = 1000
@@ -71,30 +71,31 @@ class AuditWrites:
 
     Args:
         connection: The only connection that writes.
+        rows: What is written at the end of the transaction.
     """
 
-    def __init__(self, connection: Connection) -> None:
-        self._execute = driver_connection(connection).execute
+    def __init__(self, connection: Connection, rows: WaitingRows) -> None:
+        self._rows = rows
         last = connection.execute(_LAST).one_or_none()
         self.end = START if last is None else Link(*last)
         """The end of the chain. Whoever undoes what was appended puts it back."""
 
     def append(self, entry: AuditEntry) -> None:
         """See `Store.append_audit`."""
-        columns: dict[str, Any] = {
-            "sequence": self.end.sequence + 1,
-            "at": to_micros(entry.at),
-            "caller": entry.caller,
-            "tenant": entry.tenant,
-            "action": entry.action,
-            "resource": entry.resource,
-            "outcome": entry.outcome,
-            "peer": entry.peer,
-            "request_id": entry.request_id,
-        }
-        end = Link(self.end.sequence + 1, chained(self.end.hash, columns))
-        self._execute(_ADD, {**columns, "hash": end.hash})
-        self.end = end
+        sequence = self.end.sequence + 1
+        columns = (
+            sequence,
+            to_micros(entry.at),
+            entry.caller,
+            entry.tenant,
+            entry.action,
+            entry.resource,
+            entry.outcome,
+            entry.peer,
+            entry.request_id,
+        )
+        self.end = Link(sequence, chained(self.end.hash, columns))
+        self._rows.put(ADD_AUDIT, sequence, *columns, self.end.hash)
 
 
 class AuditReads:
@@ -153,15 +154,14 @@ class AuditReads:
         return [dict(row) for row in self._connection.execute(query).mappings()]
 
 
-def chained(before: str, columns: dict[str, Any]) -> str:
+def chained(before: str, columns: Sequence[Any]) -> str:
     """Return the hash that binds a record to the one before it.
 
     Args:
         before: Hash of that one, in hexadecimal; empty for the first.
-        columns: The columns of the record; its own hash does not count.
+        columns: The columns of the record in their order, but for its own hash.
     """
-    fields = [before, *(columns[name] for name in _HASHED)]
-    return hashlib.sha256(orjson.dumps(fields)).hexdigest()
+    return hashlib.sha256(orjson.dumps([before, *columns])).hexdigest()
 
 
 _HASHED = tuple(column.name for column in audit.columns if column.name != "hash")
@@ -171,7 +171,7 @@ def _checked(before: Link, row: dict[str, Any]) -> Link:
     sequence = row["sequence"]
     if sequence != before.sequence + 1:
         raise AuditTrailBroken(f"The records {before.sequence + 1} to {sequence - 1} are missing.")
-    if row["hash"] != chained(before.hash, row):
+    if row["hash"] != chained(before.hash, [row[name] for name in _HASHED]):
         raise AuditTrailBroken(f"Record {sequence} was altered, or one before it was replaced.")
     return Link(sequence, row["hash"])
 

@@ -42,7 +42,8 @@ class Request(Generic[S]):
 class Lane(Generic[S]):
     """A thread that takes whatever calls are waiting, works on them as one batch, and wakes the event loop once for all of them.
 
-    To hand single calls to an executor costs five times as much under load, nearly all of it in waking the loop.
+    To hand single calls to an executor costs five times as much under load, nearly all of it in waking the loop. The calls of one
+    turn of the loop wake the thread together, for the same reason.
 
     Args:
         name: Name of the thread.
@@ -68,6 +69,8 @@ class Lane(Generic[S]):
         self._loop = asyncio.get_running_loop()
         self._places = asyncio.Semaphore(capacity)
         self._queue: SimpleQueue[Request[S] | None] = SimpleQueue()
+        self._new: list[Request[S]] = []
+        """Calls that are handed to the thread at the end of this turn of the event loop."""
         self._closing = False
         self._stopped = self._loop.create_future()
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
@@ -89,16 +92,24 @@ class Lane(Generic[S]):
                 "The server is stopping. Try again when it is back.", reason=Reason.SERVER_STOPPING, retry_after=1
             )
         future: asyncio.Future[T] = self._loop.create_future()
-        self._queue.put(Request(call, future))
+        if not self._new:
+            self._loop.call_soon(self._hand_over)
+        self._new.append(Request(call, future))
         return await future
 
     async def close(self) -> None:
         """Finish the calls that have a place, refuse all others, and end the thread."""
         if not self._closing:
             self._closing = True
+            self._hand_over()
             self._queue.put(None)
         await asyncio.shield(self._stopped)
         self._thread.join()
+
+    def _hand_over(self) -> None:
+        for request in self._new:
+            self._queue.put(request)
+        self._new.clear()
 
     def _run(self) -> None:
         last = False

@@ -8,7 +8,9 @@ sums are right at each commit, whoever writes, and a reservation cannot be lost 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from itertools import count
+from typing import NamedTuple
 
 from sqlalchemy import Connection, bindparam, func, select, text
 
@@ -17,15 +19,16 @@ from gateway.domain.job import Job, JobStatus, utc_now
 from gateway.domain.policy import Limits, day_of, day_start, month_span
 from gateway.domain.usage import UsageGroup, UsageQuery, UsageSum
 from gateway.store.database import driver_connection
-from gateway.store.schema import has_pending, insert_sql, sql, usage, usage_by_tag
+from gateway.store.rows import WaitingRows, insert_rows
+from gateway.store.schema import has_pending, sql, usage, usage_by_tag
 
 _MICROS = 1_000_000
 _LOOK_AGAIN_SECONDS = 10.0
 """After this time it is worth to try again where nobody knows when a job ends."""
 _AMOUNTS = ("jobs", "pending", "reserved", "charged")
 _MORE = ", ".join(f"{name} = {name} + excluded.{name}" for name in _AMOUNTS)
-_ADD = f"{insert_sql(usage)} ON CONFLICT (tenant, day, account) DO UPDATE SET {_MORE}"
-_ADD_BY_TAG = f"{insert_sql(usage_by_tag)} ON CONFLICT (tenant, tag, day, account) DO UPDATE SET {_MORE}"
+ADD_USAGE = insert_rows(usage, f"ON CONFLICT (tenant, day, account) DO UPDATE SET {_MORE}")
+ADD_USAGE_BY_TAG = insert_rows(usage_by_tag, f"ON CONFLICT (tenant, tag, day, account) DO UPDATE SET {_MORE}")
 _PENDING = sql(select(func.sum(usage.c.pending)).where(usage.c.tenant == bindparam("tenant"), has_pending))
 _SPENT = sql(
     select(func.sum(usage.c.charged), func.sum(usage.c.reserved)).where(
@@ -64,8 +67,7 @@ def settled(job: Job, *, charge_expected: bool) -> Job:
     return job if reserved == known.reserved_seconds else replace(job, usage=replace(known, reserved_seconds=reserved))
 
 
-@dataclass(frozen=True, slots=True)
-class _Share:
+class _Share(NamedTuple):
     """What one job adds to the sums."""
 
     jobs: int = 0
@@ -98,10 +100,22 @@ class LedgerWrites:
 
     Args:
         connection: The only connection that writes.
+        rows: What is written at the end of the transaction.
     """
 
-    def __init__(self, connection: Connection) -> None:
+    def __init__(self, connection: Connection, rows: WaitingRows) -> None:
         self._execute = driver_connection(connection).execute
+        self._rows = rows
+        self._numbers = count()
+        self._pending: dict[str, int] = {}
+        """Pending jobs by tenant, as read in this transaction and moved since."""
+        self._spent: dict[tuple[str, int, int], tuple[int, int]] = {}
+        """What is charged and what is reserved, by tenant and span of days, in the same way."""
+
+    def forget(self) -> None:
+        """Forget what was read: the transaction has ended, or was undone."""
+        self._pending.clear()
+        self._spent.clear()
 
     def check(self, job: Job, limits: Limits) -> None:
         """Refuse a new job that would exceed a limit.
@@ -110,9 +124,9 @@ class LedgerWrites:
             ResourceExhausted: It would.
         """
         if limits.pending_jobs is not None:
-            (pending,) = self._execute(_PENDING, {"tenant": job.tenant}).fetchone()
-            if (pending or 0) >= limits.pending_jobs:
-                raise _too_many_pending(job.tenant, limits.pending_jobs, pending or 0)
+            pending = self._pending_of(job.tenant)
+            if pending >= limits.pending_jobs:
+                raise _too_many_pending(job.tenant, limits.pending_jobs, pending)
         if job.usage.reserved_seconds is None:
             return
         day = day_of(job.created_at)
@@ -138,27 +152,39 @@ class LedgerWrites:
                 self._add(job, share, tag)
 
     def _add(self, job: Job, share: _Share, tag: str | None = None) -> None:
-        columns = {
-            "tenant": job.tenant,
-            "day": day_of(job.created_at),
-            "account": job.account,
-            "jobs": share.jobs,
-            "pending": share.pending,
-            "reserved": share.reserved,
-            "charged": share.charged,
-        }
-        if tag is None:
-            self._execute(_ADD, columns)
-        else:
-            self._execute(_ADD_BY_TAG, {**columns, "tag": tag})
+        day = day_of(job.created_at)
+        if tag is not None:
+            self._rows.put(ADD_USAGE_BY_TAG, next(self._numbers), job.tenant, tag, day, job.account, *share)
+            return
+        self._rows.put(ADD_USAGE, next(self._numbers), job.tenant, day, job.account, *share)
+        if job.tenant in self._pending:
+            self._pending[job.tenant] += share.pending
+        for (tenant, first, end), (charged, reserved) in self._spent.items():
+            if tenant == job.tenant and first <= day < end:
+                self._spent[tenant, first, end] = charged + share.charged, reserved + share.reserved
 
     def _check_budget(self, job: Job, name: str, limit: float | None, span: tuple[int, int]) -> None:
         if limit is None:
             return
-        charged, reserved = self._execute(_SPENT, {"tenant": job.tenant, "first": span[0], "end": span[1]}).fetchone()
+        charged, reserved = self._spent_in(job.tenant, span)
         requested = round((job.usage.reserved_seconds or 0.0) * _MICROS)
-        if (charged or 0) + (reserved or 0) + requested > round(limit * _MICROS):
-            raise _over_budget(job, name, limit, ((charged or 0) / _MICROS, (reserved or 0) / _MICROS), span[1])
+        if charged + reserved + requested > round(limit * _MICROS):
+            raise _over_budget(job, name, limit, (charged / _MICROS, reserved / _MICROS), span[1])
+
+    def _pending_of(self, tenant: str) -> int:
+        if tenant not in self._pending:
+            self._rows.write()
+            self._pending[tenant] = self._execute(_PENDING, {"tenant": tenant}).fetchone()[0] or 0
+        return self._pending[tenant]
+
+    def _spent_in(self, tenant: str, span: tuple[int, int]) -> tuple[int, int]:
+        """Return what is charged and what is reserved, in microseconds."""
+        key = (tenant, *span)
+        if key not in self._spent:
+            self._rows.write()
+            charged, reserved = self._execute(_SPENT, {"tenant": tenant, "first": span[0], "end": span[1]}).fetchone()
+            self._spent[key] = charged or 0, reserved or 0
+        return self._spent[key]
 
 
 class LedgerReads:

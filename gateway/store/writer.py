@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Sequence
 
 from gateway.domain.failpoints import failpoint
@@ -13,8 +14,9 @@ from gateway.store.writes import Mark, Writes
 class GroupCommit:
     """Commits batches of writes, as the work of a `Lane`.
 
-    A write that fails is undone alone, the others are committed. Nearly all that fail do so before they have written anything, so
-    the writes of a batch run without a savepoint each; only if one fails half-way, all of them run again, each behind its own.
+    The rows of a batch go to their tables together. A write that fails is undone alone, the others are committed. Nearly all that
+    fail do so before they have changed anything. Only if one fails later than that, or the database refuses a row, all of them run
+    again, one by one, each behind a savepoint of its own.
 
     Args:
         writes: What the calls write with, on the only connection that writes.
@@ -33,11 +35,10 @@ class GroupCommit:
         mark = self._writes.mark()
         try:
             self._connection.execute("BEGIN IMMEDIATE")
-            if not all(map(self._attempt, batch)):
+            if not self._attempt(batch):
                 self._undo(mark)
                 self._connection.execute("BEGIN IMMEDIATE")
-                for request in batch:
-                    self._attempt_alone(request)
+                self._attempt_one_by_one(batch)
             of_jobs = bool(self._writes.events)
             if of_jobs:
                 failpoint("store.before_commit")
@@ -51,17 +52,31 @@ class GroupCommit:
         self._writes.events.clear()
         return events
 
-    def _attempt(self, request: Request[Writes]) -> bool:
-        """Run a write. Returns False if it failed after it had written something."""
-        before = self._connection.total_changes
+    def _attempt(self, batch: Sequence[Request[Writes]]) -> bool:
+        """Run writes together. Returns False if that does not work out."""
+        for request in batch:
+            before = self._writes.rows.changes
+            try:
+                request.value = request.call(self._writes)
+            except sqlite3.Error:
+                return False
+            except Exception as error:  # noqa: BLE001 - it is the outcome of this call
+                if self._writes.rows.changes != before:
+                    return False
+                request.error = as_gateway_error(error)
         try:
-            request.value = request.call(self._writes)
-        except Exception as error:
-            # A full or broken disk ends the whole transaction.
-            if not self._connection.in_transaction:
-                raise
-            request.error = as_gateway_error(error)
-        return request.error is None or self._connection.total_changes == before
+            self._writes.finish()
+        except sqlite3.Error:
+            return False
+        return True
+
+    def _attempt_one_by_one(self, batch: Sequence[Request[Writes]]) -> None:
+        self._writes.one_by_one = True
+        try:
+            for request in batch:
+                self._attempt_alone(request)
+        finally:
+            self._writes.one_by_one = False
 
     def _attempt_alone(self, request: Request[Writes]) -> None:
         """Run a write that is undone if it fails."""
@@ -69,6 +84,7 @@ class GroupCommit:
         self._connection.execute("SAVEPOINT attempt")
         try:
             request.value = request.call(self._writes)
+            self._writes.finish()
         except Exception as error:
             # A full or broken disk ends the whole transaction, and the savepoint with it.
             if not self._connection.in_transaction:

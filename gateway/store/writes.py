@@ -7,9 +7,9 @@ from dataclasses import replace
 from datetime import datetime
 from itertools import takewhile
 from operator import attrgetter
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from sqlalchemy import Connection, bindparam, delete, exists, select, true, update
+from sqlalchemy import Connection, bindparam, delete, exists, select, text, true, update
 
 from gateway.domain.access import AuditEntry
 from gateway.domain.errors import Internal, NotFound, ResourceExhausted
@@ -17,12 +17,13 @@ from gateway.domain.job import Change, EventType, Job, JobEvent, ResultSummary
 from gateway.domain.payload import KeptFile, KeptPayload
 from gateway.domain.policy import NO_LIMITS, Limits
 from gateway.store.api_keys import ApiKeyWrites
-from gateway.store.audit import AuditWrites, Link
+from gateway.store.audit import ADD_AUDIT, AuditWrites, Link
 from gateway.store.codec import Blob, Encoding, decode_job, encode_blob, encode_job, to_micros
 from gateway.store.database import driver_connection
-from gateway.store.ledger import LedgerWrites, settled
+from gateway.store.ledger import ADD_USAGE, ADD_USAGE_BY_TAG, LedgerWrites, settled
 from gateway.store.recent_jobs import RecentJobs
 from gateway.store.records import EncodedRecord, RecordWrites
+from gateway.store.rows import WaitingRows, insert_rows, update_rows
 from gateway.store.schema import (
     events,
     has_provider_job_id,
@@ -41,6 +42,8 @@ from gateway.store.schema import (
 from gateway.store.sessions import SessionWrites
 
 _FIND_JOB = sql(select(jobs.c.seq, jobs.c.document).where(jobs.c.id == bindparam("id")))
+# Kept by SQLite for the numbering of rows: it does not forget what was deleted.
+_LAST_SEQ = text("SELECT seq FROM sqlite_sequence WHERE name = 'jobs'")
 _FIND_REQUEST = sql(
     select(jobs.c.document).where(
         jobs.c.tenant == bindparam("tenant"), jobs.c.request_id == bindparam("request_id"), has_request_id
@@ -53,9 +56,9 @@ _FIND_PROVIDER_JOB = sql(
         has_provider_job_id,
     )
 )
-_ADD_PROGRAM = f"{insert_sql(programs)} ON CONFLICT (sha256) DO NOTHING"
-_ADD_JOB = f"{insert_sql(jobs, numbered=True)} ON CONFLICT (tenant, request_id) WHERE request_id != '' DO NOTHING"
-_ADD_TAG = insert_sql(job_tags)
+_ADD_PROGRAM = insert_rows(programs, "ON CONFLICT (sha256) DO NOTHING")
+_ADD_JOB = insert_rows(jobs)
+_ADD_TAG = insert_rows(job_tags)
 _ADD_RESULT = insert_sql(results)
 _ADD_RESULT_FILE = insert_sql(result_files)
 _ADD_UPLOAD = f"{insert_sql(uploads)} ON CONFLICT (tenant, sha256) DO UPDATE SET expires_at = excluded.expires_at"
@@ -66,11 +69,9 @@ _DROP_TWINS_DUE = sql(
         twins_due.c.job_seq == select(jobs.c.seq).where(jobs.c.id == bindparam("id")).scalar_subquery()
     )
 )
-_ADD_EVENT = insert_sql(events)
+_ADD_EVENT = insert_rows(events)
 _VARIABLE_COLUMNS = ("status", "final", "display_name", "session", "provider_job_id", "revision", "document")
-_CHANGE_JOB = sql(
-    update(jobs).where(jobs.c.seq == bindparam("job_seq")).values({name: bindparam(name) for name in _VARIABLE_COLUMNS})
-)
+_CHANGE_JOB = update_rows(jobs, jobs.c.seq, _VARIABLE_COLUMNS)
 _DROP_JOB = sql(delete(jobs).where(jobs.c.seq == bindparam("job_seq")))
 _DROP_TAGS = sql(delete(job_tags).where(job_tags.c.job_seq == bindparam("job_seq")))
 _DROP_RESULT = sql(delete(results).where(results.c.job_seq == bindparam("job_seq")))
@@ -81,6 +82,9 @@ _DROP_PROGRAM = sql(
         programs.c.sha256 == bindparam("sha256"), ~exists().where(jobs.c.program_sha256 == programs.c.sha256)
     )
 )
+
+# In the order in which they can be run: what is referred to comes first.
+_STATEMENTS = (_ADD_PROGRAM, _ADD_JOB, _CHANGE_JOB, _ADD_TAG, _ADD_EVENT, ADD_AUDIT, ADD_USAGE, ADD_USAGE_BY_TAG)
 
 _FIND_MARK = sql(select(marks.c.revision).where(marks.c.name == bindparam("name")))
 _MOVE_MARK = sql(update(marks).where(marks.c.name == bindparam("mark_name")).values(revision=bindparam("up_to")))
@@ -95,7 +99,20 @@ _DROP_HISTORY = sql(
     )
 )
 
-_FIXED_FIELDS = attrgetter("id", "tenant", "account", "backend", "created_at", "request_id", "program.sha256")
+_FIXED_FIELDS = attrgetter(
+    "id",
+    "tenant",
+    "creator",
+    "account",
+    "backend",
+    "options",
+    "program",
+    "created_at",
+    "session",
+    "scheduling_mode",
+    "request_id",
+    "client_version",
+)
 
 
 class Mark(NamedTuple):
@@ -116,51 +133,78 @@ class Writes:
     def __init__(self, connection: Connection, last_revision: int) -> None:
         self.events: list[JobEvent] = []
         """What happened since it was cleared, in the order of the revisions."""
+        self.one_by_one = False
+        """Whether each write is written at once, by itself, instead of together with others."""
         self.connection = driver_connection(connection)
         self._execute = self.connection.execute
-        self.audit = AuditWrites(connection)
+        self.rows = WaitingRows(self.connection, _STATEMENTS)
+        """What is written at the end of the transaction, or when somebody needs it before."""
+        self.audit = AuditWrites(connection, self.rows)
         self.api_keys = ApiKeyWrites(connection, self.audit.append)
         self.sessions = SessionWrites(connection, self.audit.append)
         self.records = RecordWrites(connection)
-        self.ledger = LedgerWrites(connection)
+        self.ledger = LedgerWrites(connection, self.rows)
         self._recent = RecentJobs()
         self._revision = last_revision
+        self._last_seq: int = connection.scalar(_LAST_SEQ) or 0
 
     def mark(self) -> Mark:
-        """Return where the writes stand, for `back_to`."""
+        """Return where the writes stand, for `back_to`. Nothing waits to be written."""
         return Mark(len(self.events), self.audit.end)
 
     def back_to(self, mark: Mark) -> None:
-        """Forget what was written since a mark, because the database has undone it."""
+        """Forget what was done since a mark, because the database has undone it."""
         del self.events[mark.events :]
         self.audit.end = mark.audit_end
+        self.rows.forget()
+        self.ledger.forget()
         self._recent.clear()
 
+    def finish(self) -> None:
+        """Write what waits: the transaction is about to be committed.
+
+        Raises:
+            sqlite3.Error: The database refuses some of it.
+        """
+        self.rows.write()
+        self.ledger.forget()
+
     def create_job(self, job: Job, program: Blob, entry: AuditEntry, limits: Limits = NO_LIMITS) -> Job:
-        """See `Store.create_job`."""
+        """See `Store.create_job`.
+
+        Among others, it does not look for a job of the same request: the database refuses all of them if there is one.
+        """
+        if self.one_by_one and (known := self._find_request(job)) is not None:
+            return known
         try:
             self.ledger.check(job, limits)
         except ResourceExhausted:
             if (known := self._find_request(job)) is not None:
                 return known
             raise
-        self._execute(_ADD_PROGRAM, {"sha256": program.sha256, **_blob_columns(program)})
+        self.rows.put(_ADD_PROGRAM, program.sha256, program.sha256, program.size, program.encoding.value, program.data)
         job, document = self._numbered(job)
-        columns = {
-            "id": job.id,
-            "tenant": job.tenant,
-            "account": job.account,
-            "backend": job.backend,
-            "request_id": job.request_id,
-            "program_sha256": program.sha256,
-            "created_at": to_micros(job.created_at),
-            **_variable_columns(job, document),
-        }
-        added = self._execute(_ADD_JOB, columns)
-        if not added.rowcount and (known := self._find_request(job)) is not None:
-            self._execute(_DROP_PROGRAM, {"sha256": program.sha256})
-            return known
-        seq = added.lastrowid or 0
+        # Numbered here and not by the database, which tells of the last row of a statement only.
+        seq = self._last_seq = self._last_seq + 1
+        self.rows.put(
+            _ADD_JOB,
+            seq,
+            seq,
+            job.id,
+            job.tenant,
+            job.account,
+            job.backend,
+            job.status.value,
+            int(job.status.is_final),
+            job.display_name,
+            job.session,
+            job.request_id,
+            job.provider_job_id,
+            program.sha256,
+            to_micros(job.created_at),
+            job.revision,
+            document,
+        )
         self._add_tags(seq, job)
         self.ledger.move(None, job)
         self._add_event(EventType.CREATED, job, document, job.created_at)
@@ -170,6 +214,7 @@ class Writes:
 
     def adopt_job(self, job: Job, program: Blob, entry: AuditEntry) -> Job:
         """See `Store.adopt_job`."""
+        self.rows.write()
         known = self._execute(
             _FIND_PROVIDER_JOB, {"account": job.account, "provider_job_id": job.provider_job_id}
         ).fetchone()
@@ -186,31 +231,37 @@ class Writes:
         _check_follows(current, what)
         new = settled(what.job, charge_expected=what.record_due or current.status.is_final)
         job, document = self._numbered(new)
-        self._execute(_CHANGE_JOB, {"job_seq": seq, **_variable_columns(job, document)})
+        self.rows.put(
+            _CHANGE_JOB,
+            seq,
+            seq,
+            job.status.value,
+            int(job.status.is_final),
+            job.display_name,
+            job.session,
+            job.provider_job_id,
+            job.revision,
+            document,
+        )
         self._add_event(what.type, job, document, job.updated_at, what.message)
         self.ledger.move(current, job)
         if job.tags != current.tags:
+            self.rows.write()
             self._execute(_DROP_TAGS, {"job_seq": seq})
             self._add_tags(seq, job)
-        if current.result is not None and (job.result != current.result or what.result is not None):
-            self._execute(_DROP_RESULT, {"job_seq": seq})
-            self._execute(_DROP_RESULT_FILE, {"job_seq": seq})
-        if what.result is not None:
-            self._add_result(seq, what.result, job.result)
-        if what.record_due:
-            self.records.note_due(seq)
-        if what.twins_until is not None:
-            self._execute(_ADD_TWINS_DUE, {"job_seq": seq, "until": to_micros(what.twins_until)})
+        self._note(seq, current, job, what)
         self._recent.put(seq, job)
         return job
 
     def twins_settled(self, job_id: str) -> None:
         """See `Store.twins_settled`."""
+        self.rows.write()
         self._execute(_DROP_TWINS_DUE, {"id": job_id})
 
     def add_record(self, job_id: str, record: EncodedRecord, change: Callable[[Job], Change | None]) -> Job:
         """See `Store.add_record`."""
         seq, _ = self._find(job_id)
+        self.rows.write()
         self.records.add(seq, record)
         return self.change_job(job_id, change, None)
 
@@ -218,6 +269,7 @@ class Writes:
         """See `Store.delete_job`. Returns the SHA-256s of program and result; empty without a result."""
         seq, current = self._find(job_id)
         check(current)
+        self.rows.write()
         self.records.drop(seq)
         self._execute(_DROP_JOB, {"job_seq": seq})  # its tags and its result go with it
         self._execute(_DROP_PROGRAM, {"sha256": current.program.sha256})
@@ -247,6 +299,7 @@ class Writes:
 
     def compact_history(self, before: datetime, keep: int, limit: int) -> int:
         """See `Store.compact_history`."""
+        self.rows.write()
         (compacted,) = self._execute(_FIND_MARK, {"name": "compacted"}).fetchone()
         oldest = self._execute(_OLDEST_EVENTS, {"after": compacted}).fetchmany(limit)
         # Their times need not grow with the revisions: the first that is to stay ends it.
@@ -257,8 +310,27 @@ class Writes:
             self._execute(_MOVE_MARK, {"mark_name": "compacted", "up_to": span["up_to"]})
         return len(gone)
 
+    def _note(self, seq: int, current: Job, job: Job, what: Change) -> None:
+        """Write what a change means beside the job itself."""
+        drops_result = current.result is not None and (job.result != current.result or what.result is not None)
+        if not (drops_result or what.result is not None or what.record_due or what.twins_until is not None):
+            return
+        self.rows.write()  # all of it refers to the job
+        if drops_result:
+            self._execute(_DROP_RESULT, {"job_seq": seq})
+            self._execute(_DROP_RESULT_FILE, {"job_seq": seq})
+        if what.result is not None:
+            self._add_result(seq, what.result, job.result)
+        if what.record_due:
+            self.records.note_due(seq)
+        if what.twins_until is not None:
+            self._execute(_ADD_TWINS_DUE, {"job_seq": seq, "until": to_micros(what.twins_until)})
+
     def _find_request(self, job: Job) -> Job | None:
         """Return the job that was made by the same request as a new one."""
+        if not job.request_id:
+            return None
+        self.rows.write()
         row = self._execute(_FIND_REQUEST, {"tenant": job.tenant, "request_id": job.request_id}).fetchone()
         return decode_job(row[0]) if row else None
 
@@ -279,21 +351,13 @@ class Writes:
 
     def _add_event(self, type_: EventType, job: Job, document: str, at: datetime, message: str = "") -> None:
         """Record the event that led to the revision of a job."""
-        columns = {
-            "revision": job.revision,
-            "job_id": job.id,
-            "tenant": job.tenant,
-            "type": type_.value,
-            "at": to_micros(at),
-            "message": message,
-            "document": document,
-        }
-        self._execute(_ADD_EVENT, columns)
+        revision, micros = job.revision, to_micros(at)
+        self.rows.put(_ADD_EVENT, revision, revision, job.id, job.tenant, type_.value, micros, message, document)
         self.events.append(JobEvent(revision=job.revision, type=type_, at=at, job=job, message=message))
 
     def _add_tags(self, seq: int, job: Job) -> None:
         for tag in set(job.tags):
-            self._execute(_ADD_TAG, {"tag": tag, "tenant": job.tenant, "job_seq": seq})
+            self.rows.put(_ADD_TAG, (seq, tag), tag, job.tenant, seq)
 
     def _add_result(self, seq: int, data: KeptPayload, summary: ResultSummary | None) -> None:
         blob = encode_blob(data)
@@ -302,23 +366,8 @@ class Writes:
         if blob.encoding is Encoding.FILE:
             self._execute(_ADD_RESULT_FILE, {"job_seq": seq, "sha256": blob.sha256, "size": blob.size})
         else:
-            self._execute(_ADD_RESULT, {"job_seq": seq, **_blob_columns(blob)})
-
-
-def _variable_columns(job: Job, document: str) -> dict[str, Any]:
-    return {
-        "status": job.status.value,
-        "final": int(job.status.is_final),
-        "display_name": job.display_name,
-        "session": job.session,
-        "provider_job_id": job.provider_job_id,
-        "revision": job.revision,
-        "document": document,
-    }
-
-
-def _blob_columns(blob: Blob) -> dict[str, Any]:
-    return {"size": blob.size, "encoding": blob.encoding.value, "data": blob.data}
+            columns = {"size": blob.size, "encoding": blob.encoding.value, "data": blob.data}
+            self._execute(_ADD_RESULT, {"job_seq": seq, **columns})
 
 
 def _check_follows(current: Job, what: Change) -> None:

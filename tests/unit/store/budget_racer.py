@@ -45,6 +45,7 @@ def _submit(connection: Connection, limits: Limits) -> bool:
     job = a_job(usage=JobUsage(reserved_seconds=SECONDS_PER_JOB))
     try:
         writes.create_job(job, encode_blob(PROGRAM), an_entry(), limits)
+        writes.finish()
     except ResourceExhausted:
         connection.exec_driver_sql("ROLLBACK")
         return False

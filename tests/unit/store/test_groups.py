@@ -104,6 +104,23 @@ class TestGroups:
         await asyncio.gather(first, *others)
         assert groups == [50]
 
+    async def test_a_repeated_request_among_others_gets_its_job_and_they_get_theirs(self, store: Store) -> None:
+        first = await store.create_job(a_job(request_id="r"), PROGRAM, an_entry())
+        held = Held()
+        holding = asyncio.create_task(store.change_job(first.id, held))
+        await held.entered.wait()
+        new = [a_job(request_id=f"r{number}") for number in range(50)]
+        creating = [asyncio.create_task(store.create_job(job, PROGRAM, an_entry())) for job in new[:25]]
+        repeating = asyncio.create_task(store.create_job(a_job(request_id="r"), PROGRAM, an_entry()))
+        creating += [asyncio.create_task(store.create_job(job, PROGRAM, an_entry())) for job in new[25:]]
+        await asyncio.sleep(0)
+        held.release()
+        assert await repeating == first
+        created = await asyncio.gather(holding, *creating)
+        assert [job.id for job in created] == [first.id, *(job.id for job in new)]
+        assert (await store.list_jobs(JobFilter(), limit=100, oldest_first=True)).jobs == tuple(created)
+        assert len(await store.audit_records(after=0, limit=100)) == 51
+
     async def test_a_write_is_finished_though_its_caller_is_cancelled(self, store: Store) -> None:
         job = await store.create_job(a_job(), PROGRAM, an_entry())
         held = Held()
