@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import structlog
@@ -18,6 +18,7 @@ from gateway.domain.job import (
     Job,
     JobStatus,
     JobStep,
+    JobUsage,
     PendingKind,
     PendingReason,
     RunOptions,
@@ -192,8 +193,7 @@ class Submissions:
             self._programs.put(key, KnownProgram(backend, program))
         self._admission.check_program(caller, program, request.options)
         usage = self._admission.reserve(backend.account, program, request.options)
-        job = replace(_new_job(caller, request, backend, program, session), usage=usage)
-        return _Ready(job, source, program)
+        return _Ready(_new_job(caller, request, backend, program, session=session, usage=usage), source, program)
 
     async def _accept(self, caller: Caller, ready: _Ready, request: JobRequest) -> tuple[Job, bool]:
         """Store a job and hand it over. Returns it, and whether an earlier request with the same id had made it."""
@@ -256,7 +256,13 @@ def _program_key(caller: Caller, request: JobRequest) -> ProgramKey:
 
 
 def _new_job(
-    caller: Caller, request: JobRequest, backend: Backend, program: PreparedProgram, session: Session | None
+    caller: Caller,
+    request: JobRequest,
+    backend: Backend,
+    program: PreparedProgram,
+    *,
+    session: Session | None,
+    usage: JobUsage,
 ) -> Job:
     now = utc_now()
     return Job(
@@ -279,6 +285,7 @@ def _new_job(
         pending_reason=PendingReason(PendingKind.SUBMITTING, "About to be handed to the provider.", now),
         steps=(JobStep(JobStatus.INITIALIZING, now),),
         client_version=request.client_version,
+        usage=usage,
     )
 
 

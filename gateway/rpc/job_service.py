@@ -5,13 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 import grpc
-from qgateway.v1 import job_pb2, job_service_pb2, result_pb2
+from qgateway.v1 import job_service_pb2, result_pb2
 
 from gateway.domain.errors import InvalidArgument
 from gateway.domain.job import Job
+from gateway.domain.provider import QueuePlace
 from gateway.engine.engine import Engine
 from gateway.engine.tokens import page_token, read_page_token
-from gateway.rpc import messages, requests
+from gateway.rpc import job_messages, messages, requests
 from gateway.rpc.interceptor import current_caller
 from gateway.rpc.limits import Limits
 from gateway.rpc.transfer_service import Transfers
@@ -27,14 +28,14 @@ class JobService(Transfers):
         super().__init__(engine, limits)
         self._streams = WatchStreams(engine, limits, self._stalled)
 
-    async def SubmitJob(
+    async def SubmitJob(  # type: ignore[override]  # responses with jobs are serialised already
         self, request: job_service_pb2.SubmitJobRequest, context: _Context
-    ) -> job_service_pb2.SubmitJobResponse:
+    ) -> bytes:
         """Accept a job."""
         job, duplicate = await self._engine.submissions.submit(current_caller(), requests.job_request(request))
-        return job_service_pb2.SubmitJobResponse(job=await self._message(job), duplicate=duplicate)
+        return job_messages.submit_job_response(job, await self._place(job), duplicate=duplicate)
 
-    async def GetJob(  # type: ignore[override]  # the response is serialised already
+    async def GetJob(  # type: ignore[override]  # as SubmitJob
         self, request: job_service_pb2.GetJobRequest, context: _Context
     ) -> bytes:
         """Read one job, by the gateway's id or the provider's."""
@@ -43,11 +44,11 @@ class JobService(Transfers):
             job = await self._engine.adoptions.get(current_caller(), account, provider_job_id)
         else:
             job = await self._engine.jobs.get(current_caller(), _job_id(request.name))
-        return messages.get_job_response(job, await self._engine.jobs.queue_place(job))
+        return job_messages.job_response(job, await self._engine.jobs.queue_place(job))
 
-    async def ListJobs(
+    async def ListJobs(  # type: ignore[override]  # as SubmitJob
         self, request: job_service_pb2.ListJobsRequest, context: _Context
-    ) -> job_service_pb2.ListJobsResponse:
+    ) -> bytes:
         """List a page of jobs."""
         where = requests.job_filter("filter", request.filter, current_caller().tenant)
         if request.skip < 0:
@@ -62,14 +63,14 @@ class JobService(Transfers):
             oldest_first=request.oldest_first,
             skip=request.skip,
         )
-        return job_service_pb2.ListJobsResponse(
-            jobs=[await self._message(job) for job in page.jobs],
-            next_page_token="" if page.next_cursor is None else page_token(page.next_cursor, listing),
+        return job_messages.list_jobs_response(
+            [(job, await self._place(job)) for job in page.jobs],
+            "" if page.next_cursor is None else page_token(page.next_cursor, listing),
         )
 
-    async def UpdateJob(
+    async def UpdateJob(  # type: ignore[override]  # as SubmitJob
         self, request: job_service_pb2.UpdateJobRequest, context: _Context
-    ) -> job_service_pb2.UpdateJobResponse:
+    ) -> bytes:
         """Change name or tags."""
         job_id = requests.resource_id("job.name", request.job.name, "jobs")
         paths = set(request.update_mask.paths)
@@ -84,14 +85,14 @@ class JobService(Transfers):
             tags=tags if "tags" in paths else None,
             etag=request.etag,
         )
-        return job_service_pb2.UpdateJobResponse(job=await self._message(job))
+        return job_messages.job_response(job, await self._place(job))
 
-    async def CancelJob(
+    async def CancelJob(  # type: ignore[override]  # as SubmitJob
         self, request: job_service_pb2.CancelJobRequest, context: _Context
-    ) -> job_service_pb2.CancelJobResponse:
+    ) -> bytes:
         """Ask the provider to cancel, and tell what came of it."""
         job = await self._engine.jobs.cancel(current_caller(), _job_id(request.name))
-        return job_service_pb2.CancelJobResponse(job=await self._message(job))
+        return job_messages.job_response(job, await self._place(job))
 
     async def DeleteJob(
         self, request: job_service_pb2.DeleteJobRequest, context: _Context
@@ -112,17 +113,16 @@ class JobService(Transfers):
         """Follow all jobs that match."""
         await self._streams.watch_jobs(current_caller(), request, context)
 
-    async def ListJobEvents(
+    async def ListJobEvents(  # type: ignore[override]  # as SubmitJob
         self, request: job_service_pb2.ListJobEventsRequest, context: _Context
-    ) -> job_service_pb2.ListJobEventsResponse:
+    ) -> bytes:
         """List a page of a job's history."""
         size = requests.page_size(request.page_size)
         listing = request.name.encode()
         after = read_page_token(request.page_token, listing) if request.page_token else 0
         events = await self._engine.watches.events(current_caller(), _job_id(request.name), after=after, limit=size + 1)
-        return job_service_pb2.ListJobEventsResponse(
-            events=map(messages.job_event, events[:size]),
-            next_page_token=page_token(events[size - 1].revision, listing) if len(events) > size else "",
+        return job_messages.list_job_events_response(
+            events[:size], page_token(events[size - 1].revision, listing) if len(events) > size else ""
         )
 
     async def GetJobResult(
@@ -155,12 +155,12 @@ class JobService(Transfers):
         return job_service_pb2.GetJobMetricsResponse(
             steps=[
                 job_service_pb2.JobStep(
-                    status=messages.job_status(step.status), reach_time=messages.timestamp(step.reached_at)
+                    status=job_messages.job_status(step.status), reach_time=messages.timestamp(step.reached_at)
                 )
                 for step in job.steps
             ],
-            usage=messages.job_usage(job.usage),
-            queue=messages.queue_info(metrics.queue),
+            usage=job_messages.job_usage(job.usage),
+            queue=job_messages.queue_info(metrics.queue),
             client_version=dict(job.client_version),
             provider_metrics=dict(metrics.values),
         )
@@ -172,9 +172,9 @@ class JobService(Transfers):
         properties = await self._engine.records.backend_properties(current_caller(), _job_id(request.name))
         return job_service_pb2.GetJobBackendPropertiesResponse(properties=messages.backend_properties(properties))
 
-    async def _message(self, job: Job) -> job_pb2.Job:
+    async def _place(self, job: Job) -> QueuePlace | None:
         # This may be one of hundreds: no provider is asked for it.
-        return messages.job(job, await self._engine.jobs.queue_place(job, ask=False))
+        return await self._engine.jobs.queue_place(job, ask=False)
 
 
 def _job_id(name: str) -> str:

@@ -1,58 +1,24 @@
-"""Plain data to messages of the contract."""
+"""Plain data to messages of the contract. Jobs and their events: see `gateway.rpc.job_messages`."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
-from functools import lru_cache
-from typing import Generic, TypeVar
 
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
-from qgateway.v1 import account_pb2, admin_service_pb2, backend_pb2, job_pb2, job_service_pb2, program_pb2, session_pb2
+from qgateway.v1 import account_pb2, admin_service_pb2, backend_pb2, job_pb2, session_pb2
 
 from gateway.domain.access import Role
 from gateway.domain.api_key import ApiKeyRecord
 from gateway.domain.backend import Backend, BackendProperties, BackendStatus, Measurement
-from gateway.domain.job import (
-    EventType,
-    Job,
-    JobEvent,
-    JobStatus,
-    JobUsage,
-    MeasLevel,
-    MeasReturn,
-    PendingKind,
-    PendingReason,
-    ProgramKind,
-    ProgramSummary,
-    RunOptions,
-    SchedulingMode,
-    SubmissionState,
-)
-from gateway.domain.provider import AccountHealth, Provider, QueuePlace
+from gateway.domain.job import SchedulingMode
+from gateway.domain.provider import AccountHealth, Provider
 from gateway.domain.session import Session
 from gateway.domain.usage import Usage
-from gateway.engine.transitions import etag
 from gateway.store import AuditRecord
 
-_T = TypeVar("_T")
-
-_TRANSPILE = {
-    None: job_pb2.TRANSPILE_OFF,
-    0: job_pb2.TRANSPILE_LEVEL_0,
-    1: job_pb2.TRANSPILE_LEVEL_1,
-    2: job_pb2.TRANSPILE_LEVEL_2,
-    3: job_pb2.TRANSPILE_LEVEL_3,
-}
 # Looked up once: to make a name and find its number takes longer than all else that is done with a field.
-_STATUSES = {status: job_pb2.JobStatus.Value(f"JOB_STATUS_{status}") for status in JobStatus}
-_SUBMISSION_STATES = {state: job_pb2.Submission.State.Value(f"STATE_{state}") for state in SubmissionState}
-_MEAS_LEVELS = {level: job_pb2.MeasLevel.Value(f"MEAS_LEVEL_{level}") for level in MeasLevel}
-_MEAS_RETURNS = {returned: job_pb2.MeasReturn.Value(f"MEAS_RETURN_{returned}") for returned in MeasReturn}
-_PROGRAM_KINDS = {kind: program_pb2.ProgramSummary.Kind.Value(f"KIND_{kind}") for kind in ProgramKind}
-_PENDING_KINDS = {kind: job_pb2.PendingReason.Kind.Value(f"KIND_{kind}") for kind in PendingKind}
-_EVENT_TYPES = {kind: job_pb2.JobEvent.Type.Value(f"TYPE_{kind}") for kind in EventType}
 _SCHEDULING_MODES = {mode: job_pb2.SchedulingMode.Value(f"SCHEDULING_MODE_{mode}") for mode in SchedulingMode}
 
 
@@ -70,182 +36,6 @@ def duration(seconds: float | None) -> Duration | None:
     message = Duration()
     message.FromNanoseconds(round(seconds * 1e9))
     return message
-
-
-def job_status(status: JobStatus) -> job_pb2.JobStatus.ValueType:
-    """Return a status as a message's enum."""
-    return _STATUSES[status]
-
-
-def job(value: Job, place: QueuePlace | None = None) -> job_pb2.Job:
-    """Return a job as a message, with its place in the queue where it is known.
-
-    The message is shared between callers of the same state of the job: do not change it.
-    """
-    # A revision names one state of one job, so the message can be kept by it.
-    return _job(value.id, value.revision, place, _Carried(value))
-
-
-class _Carried(Generic[_T]):
-    """Carries a value past the key of a cache."""
-
-    def __init__(self, value: _T) -> None:
-        self.value = value
-
-    def __hash__(self) -> int:
-        return 0
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Carried)
-
-
-@lru_cache(maxsize=10_000)
-def _job(_job_id: str, _revision: int, place: QueuePlace | None, carried: _Carried[Job]) -> job_pb2.Job:
-    value = carried.value
-    message = job_pb2.Job(
-        name=f"jobs/{value.id}",
-        display_name=value.display_name,
-        tags=value.tags,
-        account=value.account,
-        backend=value.backend,
-        status=job_status(value.status),
-        provider_status=value.provider_status,
-        provider_job_id=value.provider_job_id,
-        pending_reason=_pending_reason(value.pending_reason, place),
-        submission=job_pb2.Submission(
-            state=_SUBMISSION_STATES[value.submission.state], attempts=value.submission.attempts
-        ),
-        create_time=timestamp(value.created_at),
-        update_time=timestamp(value.updated_at),
-        start_time=timestamp(value.reached(JobStatus.RUNNING)),
-        end_time=timestamp(value.ended_at),
-        session=value.session,
-        options=run_options(value.options),
-        program=program_summary(value.program),
-        queue=queue_info(place),
-        etag=etag(value),
-        usage=job_usage(value.usage),
-        creator=value.creator,
-        client_version=dict(value.client_version),
-        scheduling_mode=_scheduling_mode(value.scheduling_mode),
-        revision=value.revision,
-        request_id=value.request_id,
-    )
-    if value.failure is not None:
-        message.failure.CopyFrom(
-            job_pb2.JobFailure(
-                reason=value.failure.reason,
-                message=value.failure.message,
-                provider_code=value.failure.provider_code,
-            )
-        )
-    if value.result is not None:
-        message.result.CopyFrom(
-            job_pb2.ResultSummary(
-                size_bytes=value.result.size_bytes,
-                sha256=bytes.fromhex(value.result.sha256),
-                expire_time=timestamp(value.result.expires_at),
-            )
-        )
-    return message
-
-
-def get_job_response(value: Job, place: QueuePlace | None = None) -> bytes:
-    """Return the serialised response of GetJob: the call that is made most, and mostly about a job that has not changed."""
-    return _get_job_response(value.id, value.revision, place, _Carried(value))
-
-
-@lru_cache(maxsize=10_000)
-def _get_job_response(_job_id: str, _revision: int, place: QueuePlace | None, carried: _Carried[Job]) -> bytes:
-    return job_service_pb2.GetJobResponse(job=job(carried.value, place)).SerializeToString()
-
-
-def job_event(event: JobEvent) -> job_pb2.JobEvent:
-    """Return an event as a message."""
-    return job_pb2.JobEvent(
-        revision=event.revision,
-        type=_EVENT_TYPES[event.type],
-        event_time=timestamp(event.at),
-        job=job(event.job),
-        message=event.message,
-    )
-
-
-def watch_event(event: JobEvent, token: str) -> bytes:
-    """Return the serialised response of a watch that tells an event.
-
-    The responses of `WatchJob` and `WatchJobs` are the same on the wire.
-    """
-    return _watch_event(event.revision, event.type, token, _Carried(event))
-
-
-@lru_cache(maxsize=1024)
-def _watch_event(_revision: int, _type: EventType, token: str, carried: _Carried[JobEvent]) -> bytes:
-    response = job_service_pb2.WatchJobResponse(event=job_event(carried.value), resume_token=token)
-    return response.SerializeToString()
-
-
-@lru_cache(maxsize=1024)
-def watch_heartbeat(token: str, interval: float, place: QueuePlace | None = None) -> bytes:
-    """Return the serialised response of a watch that tells that it is alive; `interval` is in seconds."""
-    heartbeat = job_service_pb2.WatchHeartbeat(interval=duration(interval), queue=queue_info(place))
-    return job_service_pb2.WatchJobResponse(heartbeat=heartbeat, resume_token=token).SerializeToString()
-
-
-def watch_result(result: bytes) -> bytes:
-    """Return a serialised result as the field of a watch's response: to be appended to a response that is serialised."""
-    response = job_service_pb2.WatchJobResponse()
-    response.result.MergeFromString(result)
-    return response.SerializeToString()
-
-
-def queue_info(place: QueuePlace | None) -> job_pb2.QueueInfo | None:
-    """Return a place in a queue as a message; None stays None."""
-    if place is None:
-        return None
-    return job_pb2.QueueInfo(
-        position=place.position,
-        estimated_start_time=timestamp(place.estimated_start),
-        estimated_completion_time=timestamp(place.estimated_completion),
-    )
-
-
-def job_usage(usage: JobUsage) -> job_pb2.JobUsage:
-    """Return QPU times as a message."""
-    return job_pb2.JobUsage(
-        estimated_qpu_time=duration(usage.estimated_seconds), charged_qpu_time=duration(usage.charged_seconds)
-    )
-
-
-def run_options(options: RunOptions) -> job_pb2.RunOptions:
-    """Return run options as a message, all defaults filled in."""
-    message = job_pb2.RunOptions(
-        shots=options.shots,
-        memory=options.memory,
-        meas_level=_MEAS_LEVELS[options.meas_level],
-        meas_return=_MEAS_RETURNS[options.meas_return],
-        init_qubits=options.init_qubits,
-        rep_delay=duration(options.rep_delay),
-        dynamic=options.dynamic,
-        seed_simulator=options.seed_simulator,
-        transpile=_TRANSPILE[options.transpile],
-    )
-    if options.header:
-        message.header.update(dict(options.header))
-    if options.provider_options:
-        message.provider_options.update(dict(options.provider_options))
-    return message
-
-
-def program_summary(summary: ProgramSummary) -> program_pb2.ProgramSummary:
-    """Return what is known of a program as a message."""
-    return program_pb2.ProgramSummary(
-        kind=_PROGRAM_KINDS[summary.kind],
-        circuit_count=summary.circuit_count,
-        size_bytes=summary.size_bytes,
-        sha256=bytes.fromhex(summary.sha256),
-        num_qubits=summary.num_qubits,
-    )
 
 
 def backend(value: Backend, status: BackendStatus, *, full: bool) -> backend_pb2.Backend:
@@ -357,7 +147,7 @@ def session(value: Session) -> session_pb2.Session:
         name=value.name,
         account=value.account,
         backend=value.backend,
-        mode=_scheduling_mode(value.mode),
+        mode=scheduling_mode(value.mode),
         state=session_pb2.Session.State.Value(f"STATE_{value.state}"),
         accepting_jobs=value.accepting_jobs,
         max_time=duration(value.max_seconds),
@@ -370,22 +160,9 @@ def session(value: Session) -> session_pb2.Session:
     )
 
 
-def _scheduling_mode(mode: SchedulingMode) -> job_pb2.SchedulingMode.ValueType:
+def scheduling_mode(mode: SchedulingMode) -> job_pb2.SchedulingMode.ValueType:
+    """Return how jobs are scheduled as a message's enum."""
     return _SCHEDULING_MODES[mode]
-
-
-def _pending_reason(reason: PendingReason | None, place: QueuePlace | None) -> job_pb2.PendingReason | None:
-    if reason is None:
-        return None
-    message = reason.message
-    if reason.kind is PendingKind.PROVIDER_QUEUE and place is not None and place.position is not None:
-        message = f"{message} Position {place.position}."
-    return job_pb2.PendingReason(
-        kind=_PENDING_KINDS[reason.kind],
-        message=message,
-        since_time=timestamp(reason.since),
-        retry_time=timestamp(reason.retry_at),
-    )
 
 
 def _add_details(message: backend_pb2.Backend, value: Backend) -> None:

@@ -229,6 +229,8 @@ def display_name(field: str, value: str) -> str:
 
 def tags(field: str, values: Sequence[str]) -> tuple[str, ...]:
     """Return the tags of a job."""
+    if not values:
+        return ()
     if len(values) > MAX_TAGS:
         raise InvalidArgument.field(field, f"at most {MAX_TAGS} tags, not {len(values)}")
     for index, tag in enumerate(values):

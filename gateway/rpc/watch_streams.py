@@ -15,7 +15,7 @@ from qgateway.v1 import job_service_pb2
 from gateway.domain.access import Caller
 from gateway.domain.job import EventType, JobEvent
 from gateway.engine.engine import Engine
-from gateway.rpc import messages, requests
+from gateway.rpc import job_messages, requests
 from gateway.rpc.limits import Limits
 from gateway.rpc.stalled_streams import StalledStreams
 from gateway.rpc.stream_limit import StreamLimit
@@ -63,9 +63,9 @@ class WatchStreams:
                 async for news in all_news:
                     if not isinstance(news, JobEvent):
                         token = self._tokens.token(news.revision)
-                        response = messages.watch_heartbeat(token, self._heartbeat, news.place)
+                        response = job_messages.watch_heartbeat(token, self._heartbeat, news.place)
                     else:
-                        response = messages.watch_event(news, self._tokens.token(news.revision))
+                        response = job_messages.watch_event(news, self._tokens.token(news.revision))
                         response += await self._sent_along(caller, news, request.max_result_bytes)
                     await self._stalled.write(context, response)
 
@@ -83,12 +83,12 @@ class WatchStreams:
                 async for news in all_news:
                     if not isinstance(news, JobEvent):
                         token = self._tokens.token(news.revision)
-                        response = messages.watch_heartbeat(token, self._heartbeat)
+                        response = job_messages.watch_heartbeat(token, self._heartbeat)
                     else:
                         # Whoever resumes in the middle of a snapshot must get all of it again: it has the token before it.
                         if news.type is not EventType.SNAPSHOT:
                             token = self._tokens.token(news.revision)
-                        response = messages.watch_event(news, token)
+                        response = job_messages.watch_event(news, token)
                     await self._stalled.write(context, response)
 
     def _after(self, request: job_service_pb2.WatchJobRequest | job_service_pb2.WatchJobsRequest) -> int | None:
@@ -100,7 +100,7 @@ class WatchStreams:
         if stored is None or stored.size_bytes > min(most, _MAX_SENT_ALONG):
             return b""
         _, result = await self._results.result(caller, event.job.id)
-        return messages.watch_result(result) if isinstance(result, bytes) else b""
+        return job_messages.watch_result(result) if isinstance(result, bytes) else b""
 
 
 def _or_snapshot(request: job_service_pb2.WatchJobRequest | job_service_pb2.WatchJobsRequest) -> bool:
