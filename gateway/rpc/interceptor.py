@@ -20,7 +20,6 @@ from gateway.access.call_rate import CallRate
 from gateway.access.open_calls import OpenCalls
 from gateway.domain.access import AuditEntry, Caller, Role
 from gateway.domain.errors import (
-    DeadlineExceeded,
     GatewayError,
     Internal,
     InvalidArgument,
@@ -30,6 +29,7 @@ from gateway.domain.errors import (
 )
 from gateway.domain.job import utc_now
 from gateway.engine.audit import AuditTrail
+from gateway.rpc.deadlines import Deadline
 from gateway.rpc.errors import to_code, to_trailers
 from gateway.rpc.method_rules import RULES
 from gateway.rpc.readable import MISTAKE, OpenStreams, Unreadable, behaviour_of, public, rebuilt, tolerant
@@ -101,13 +101,12 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
                 await gate.admit(request, context)
                 if gate.records_success:
                     await gate.record(request, context)
-                if gate.is_endless:
+                if gate.deadline is None:
                     with self._open_calls.of(current_caller()):
                         return await behaviour(request, context)
-                deadline = gate.deadline(context)
-                if deadline is None:
+                if context.time_remaining() is not None:  # gRPC sees to it
                     return await behaviour(request, context)
-                return await _within(deadline, behaviour(request, context))
+                return await gate.deadline.of(behaviour(request, context))
             except Exception as error:
                 gate.refused(error, request, context)
                 await _abort(method, error, context)
@@ -134,6 +133,9 @@ class _Gate:
         self._call_rate = call_rate
         self._implemented = implemented
         self._rules = RULES[method]
+        seconds = self._rules.default_deadline
+        self.deadline = None if seconds is None else Deadline(seconds)
+        """Of the calls for which their callers set none; None: they may take as long as they like."""
 
     async def admit(self, request: object, context: _Context) -> None:
         """Make the caller known to the servicer.
@@ -165,11 +167,6 @@ class _Gate:
             raise InvalidArgument.field("request", MISTAKE)
 
     @property
-    def is_endless(self) -> bool:
-        """Whether a call may take as long as it likes."""
-        return self._rules.default_deadline is None
-
-    @property
     def records_success(self) -> bool:
         """Whether a call is recorded here if it succeeds. Changes are recorded by whoever makes them, with the change."""
         return self._rules.audited and self._rules.read_only
@@ -195,25 +192,6 @@ class _Gate:
             peer=context.peer(),
             request_id=_text(request, "request_id"),
         )
-
-    def deadline(self, context: _Context) -> float | None:
-        """Return how many seconds the server must see to itself that a call takes at most; None where gRPC does, or nobody."""
-        return self._rules.default_deadline if context.time_remaining() is None else None
-
-
-async def _within(seconds: float, answer: Awaitable[object]) -> object:
-    """Answer a call that has no deadline of its own within a time.
-
-    Raises:
-        DeadlineExceeded: That was not enough.
-    """
-    try:
-        async with asyncio.timeout(seconds):
-            return await answer
-    except TimeoutError:
-        raise DeadlineExceeded(
-            f"The call took longer than the {seconds:g} seconds that it has by default. Set a longer deadline, or try again."
-        ) from None
 
 
 def _text(request: object, field: str) -> str:
