@@ -104,7 +104,9 @@ torture: $(VENV_READY) ## Kill the server and cut its clients for ten minutes, a
 .PHONY: torture-upstream
 torture-upstream: $(VENV_READY) ## Send 2000 jobs through random faults and count what runs upstream; then kill and cut everywhere
 	$(BIN)/python -m tests.faults.upstream.torture $(ARGS)
-	GATEWAY_FAULTS_FULL=1 $(BIN)/pytest --timeout 600 tests/faults/upstream/test_replies.py tests/faults/upstream/test_kills.py
+	GATEWAY_FAULTS_FULL=1 $(BIN)/pytest --timeout 600 \
+	  tests/faults/upstream/test_replies.py tests/faults/upstream/test_kills.py \
+	  tests/faults/upstream/test_outages.py tests/faults/upstream/test_access.py
 
 .PHONY: fuzz
 fuzz: $(VENV_READY) ## Try hundreds of thousands of broken inputs on a server; ARGS="--seed 1" repeats them

@@ -162,8 +162,8 @@ class Dispatcher:
         self.put_back(job.id)
         return waiting
 
-    def take_up(self, job: Job) -> None:
-        """Go on with an unfinished job of a former run."""
+    async def take_up(self, job: Job) -> None:
+        """Go on with an unfinished job, of which nobody waits for an answer any more."""
         if self._volatile or job.submission.state is SubmissionState.REFUSED:
             self.put_back(job.id)
         elif job.submission.state is SubmissionState.ACCEPTED:
@@ -171,6 +171,11 @@ class Dispatcher:
         elif job.submission.state is SubmissionState.PENDING:
             self._unsure.add(job.id)
             self.put_back(job.id)
+        elif job.submission.state is SubmissionState.SENT:
+            message = (
+                "The gateway was stopped before the provider said whether it took the job. The gateway looks for it."
+            )
+            await self._doubted(job.id, message, self._settle_seconds)
         else:
             self._doubts.add(job.id)
 
@@ -245,7 +250,7 @@ class Dispatcher:
         if job is None or job.status.is_final:
             return True
         if not self._volatile and job.submission.state is not SubmissionState.PENDING:
-            self.take_up(job)  # it was sent before, and the store failed over what came of that
+            await self.take_up(job)  # it was sent before, and the store failed over what came of that
             return True
         try:
             program = await self._prepare(job)
@@ -337,10 +342,12 @@ class Dispatcher:
         else:
             _log.error("submission_failed", account=self._provider.account, job=job.id, exc_info=error)
             message = "Whether the provider has the job is not known yet. The gateway looks it up."
+        return await self._doubted(job.id, message, seconds)
+
+    async def _doubted(self, job_id: str, message: str, seconds: float) -> Job:
         retry_at = utc_now() + timedelta(seconds=seconds)
-        doubtful = partial(transitions.in_doubt, message=message, retry_at=retry_at)
-        job = await self._store.change_job(job.id, doubtful)
-        self._doubts.add(job.id, seconds)
+        job = await self._store.change_job(job_id, partial(transitions.in_doubt, message=message, retry_at=retry_at))
+        self._doubts.add(job_id, seconds)
         return job
 
     async def _wait(self, job: Job, error: GatewayError) -> Job:

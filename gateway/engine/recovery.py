@@ -33,7 +33,7 @@ async def recover(store: Store, accounts: Accounts, dispatchers: Mapping[str, Di
     changed = await asyncio.gather(*(_take_up(store, accounts, job) for job in unfinished))
     for job in changed:
         if job.account in dispatchers and not job.status.is_final:
-            dispatchers[job.account].take_up(job)
+            await dispatchers[job.account].take_up(job)
     for job, until in await store.twins_due():
         if job.account in dispatchers:
             dispatchers[job.account].look_for_twins(job, until)

@@ -3,62 +3,83 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import pytest
 from qgateway.v1 import job_pb2, job_service_pb2
 
 from tests.emulators.ibm_quantum.remote import EmulatorControl
-from tests.faults.upstream.lab import COUNTS, check_all_done, finish, submit, wait_for_kind
+from tests.faults.upstream.lab import COUNTS, FULL, check_all_done, finish, submit, wait_for_kind
 from tests.support.gateway_process import GatewayProcess
 from tests.support.waiting import wait_until
-from tests.support.wire import connected
+from tests.support.wire import Wire, connected
+
+State = job_pb2.Submission.State
+
+OUTAGE_SECONDS = 300
+
+
+def scaled(scale: float) -> dict[str, float]:
+    """Return an account's intervals: the defaults, of which a minute takes so many seconds less."""
+    return {
+        "shortest_poll": max(0.05, 1 / scale),
+        "longest_poll": 60 / scale,
+        "settle_seconds": 120 / scale,
+        "read_timeout": 30 / scale,
+        "submit_timeout": 120 / scale,
+    }
+
 
 SCALE = 60
-"""A second of these tests stands for a minute: the account's intervals are a sixtieth of the defaults, and so is the outage."""
-OUTAGE_SECONDS = 300 / SCALE
-SCALED = {
-    "shortest_poll": 0.05,
-    "longest_poll": 60 / SCALE,
-    "settle_seconds": 120 / SCALE,
-    "read_timeout": 30 / SCALE,
-    "submit_timeout": 120 / SCALE,
-}
+"""A second stands for a minute, so that an outage fits into a test. `make torture-upstream` makes a real one, too."""
 
 
 @pytest.mark.parametrize(
-    "fault",
-    [{"action": "respond", "status": 503}, {"action": "drop"}, {"action": "hang"}],
-    ids=lambda fault: fault["action"],
+    ("scale", "fault"),
+    [
+        (SCALE, {"action": "respond", "status": 503}),
+        (SCALE, {"action": "drop"}),
+        (SCALE, {"action": "hang"}),
+        *([pytest.param(1, {"action": "hang"}, marks=pytest.mark.timeout(1200))] if FULL else []),
+    ],
+    ids=lambda value: value["action"] if isinstance(value, dict) else f"1:{value}",
 )
 def test_a_five_minute_outage_costs_few_calls_and_no_job(
-    new_lab_gateway: Callable[..., GatewayProcess], control: EmulatorControl, fault: dict[str, Any]
+    new_lab_gateway: Callable[..., GatewayProcess], control: EmulatorControl, scale: float, fault: dict[str, Any]
 ) -> None:
+    outage, patience = OUTAGE_SECONDS / scale, 20 + 240 / scale
     control.settings(manual=True)
-    with connected(new_lab_gateway(**SCALED).start()) as wire:
+    with connected(new_lab_gateway(**scaled(scale)).start()) as wire:
         queued = [submit(wire).name for _ in range(8)]
         begin_outage(control, **fault)
-        # Until the outage is found out, jobs may be sent into it: what became of them is then in doubt.
-        doubtful = [submit(wire).name]
-        while (job := submit(wire)).submission.state != job_pb2.Submission.STATE_PENDING:
-            doubtful.append(job.name)
-        # From then on they are kept, and it is certain that they were not sent.
-        new = [job, *(submit(wire) for _ in range(7))]
-        assert {job.submission.state for job in new} == {job_pb2.Submission.STATE_PENDING}
-        waiting = [job.name for job in new]
-        wait_for_kind(wire, [*queued, *waiting], "PROVIDER_UNREACHABLE", str(fault))
-        wait_for_kind(wire, doubtful, "SUBMISSION_UNKNOWN", str(fault))
-        control.clear_calls()  # until here the outage was being found out
         began = time.monotonic()
-        wait_until(lambda: time.monotonic() - began > OUTAGE_SECONDS)
-        calls = control.counts()
-        # One try a `longest_poll` at the most frequent in the end, whatever waits.
-        assert 1 <= sum(calls.values()) <= 12, calls
+        # Until the outage is found out, jobs may be sent into it: what became of them is then in doubt.
+        new = [submit(wire)]
+        while new[-1].submission.state != State.STATE_PENDING:
+            new.append(submit(wire))
+        # From then on they are kept, and it is certain that they were not sent.
+        kept = [submit(wire) for _ in range(7)]
+        assert {job.submission.state for job in kept} == {State.STATE_PENDING}
+        states = wait_until(lambda: settled(wire, new), within=patience)
+        doubtful = [name for name, state in states.items() if state == State.STATE_UNKNOWN]
+        waiting = [*(states.keys() - doubtful), *(job.name for job in kept)]
+        assert new[0].name in doubtful
+        wait_for_kind(wire, [*queued, *waiting], "PROVIDER_UNREACHABLE", str(fault), patience)
+        wait_for_kind(wire, doubtful, "SUBMISSION_UNKNOWN", str(fault), patience)
+        found_out = time.monotonic()
+        control.clear_calls()
+        # The pauses between two tries have grown by its end, and the last of them may be all that is left of it.
+        wait_until(
+            lambda: time.monotonic() - began > outage and control.counts(), within=outage + patience, every=outage / 100
+        )
+        calls, rounds = control.counts(), (time.monotonic() - found_out) / (60 / scale)
+        # One try a `longest_poll` at the most frequent in the end, whatever waits, and some on the way there.
+        assert sum(calls.values()) <= 1.2 * rounds + 6, calls
         told = {name: len(events(wire, name)) for name in (*queued, *waiting, *doubtful)}
         assert max(told.values()) <= 8, f"the same was told again and again: {told}"
         control.clear_faults()
-        wait_for_kind(wire, [*queued, *waiting, *doubtful], "PROVIDER_QUEUE", f"{fault} over")
+        wait_for_kind(wire, [*queued, *waiting, *doubtful], "PROVIDER_QUEUE", f"{fault} over", patience)
         for job in control.jobs():
             control.advance(job["id"], "Completed")
         check_all_done(wire, control, [wire.get(name) for name in (*queued, *waiting, *doubtful)], f"{fault} over")
@@ -68,7 +89,7 @@ def test_a_gateway_that_starts_in_an_outage_takes_its_jobs_up_all_the_same(
     new_lab_gateway: Callable[..., GatewayProcess], control: EmulatorControl
 ) -> None:
     control.settings(manual=True)
-    gateway = new_lab_gateway(**SCALED).start()
+    gateway = new_lab_gateway(**scaled(SCALE)).start()
     with connected(gateway) as wire:
         queued = submit(wire)
         begin_outage(control, action="drop")
@@ -169,6 +190,12 @@ def test_a_job_that_the_provider_forgot_fails_and_is_not_sent_again(
         control.advance(other.provider_job_id, "Completed")
         assert finish(wire, other.name, "the other").status == job_pb2.JOB_STATUS_DONE
     assert len(control.jobs()) == 2
+
+
+def settled(wire: Wire, jobs: Iterable[job_pb2.Job]) -> dict[str, State.ValueType]:
+    """Return, by their names, what became of jobs that were sent; empty while that is not known of all."""
+    states = {job.name: wire.get(job.name).submission.state for job in jobs}
+    return {} if State.STATE_SENT in states.values() else states
 
 
 def begin_outage(control: EmulatorControl, **fault: Any) -> None:

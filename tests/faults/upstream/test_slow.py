@@ -10,7 +10,7 @@ import pytest
 from qgateway.v1 import job_pb2
 
 from tests.emulators.ibm_quantum.remote import EmulatorControl
-from tests.faults.upstream.lab import check_all_done, finish, submit
+from tests.faults.upstream.lab import check_all_done, finish, submit, wait_for_kind
 from tests.support.gateway_process import GatewayProcess
 from tests.support.waiting import wait_until
 from tests.support.wire import connected, details
@@ -69,8 +69,12 @@ def test_a_gateway_that_is_killed_while_the_provider_takes_its_time_makes_one_jo
         job = submit(wire)
     gateway.kill()
     control.clear_faults(fault)
+    control.fault("GET /jobs", "drop", times=None)
     gateway.start()
     with connected(gateway) as wire:
+        wait_for_kind(wire, [job.name], "SUBMISSION_UNKNOWN", "killed meanwhile")
+        assert wire.get(job.name).submission.state == job_pb2.Submission.STATE_UNKNOWN
+        control.clear_faults()
         check_all_done(wire, control, [job], "killed meanwhile")
 
 
