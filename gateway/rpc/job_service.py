@@ -132,7 +132,7 @@ class JobService(Transfers):
         blob = await self._engine.results.select_result(
             current_caller(),
             _job_id(request.name),
-            tuple(request.experiments),
+            requests.experiments(request.experiments),
             include_counts=request.include_counts,
             omit_shots=request.omit_shots,
             max_bytes=self._limits.max_response_bytes,

@@ -249,6 +249,13 @@ def page_size(value: int) -> int:
     return min(value, MAX_PAGE_SIZE) if value else DEFAULT_PAGE_SIZE
 
 
+def experiments(values: Sequence[int]) -> tuple[int, ...]:
+    """Return which experiments of a result are wanted; each once, so that an answer is never larger than the result."""
+    if len(set(values)) != len(values):
+        raise InvalidArgument.field("experiments", "no experiment may be there twice")
+    return tuple(values)
+
+
 def offset(value: int) -> int:
     """Return the first byte of a download."""
     if value < 0:

@@ -213,9 +213,10 @@ async def test_experiments_of_a_result_too_large_for_a_message_are_selected(
         counted = select(7, 0, include_counts=True, omit_shots=True)
         assert [item.circuit_name for item in counted.experiments] == ["circuit-7", "circuit-0"]
         assert [sum(item.counts.values()) for item in counted.experiments] == [2 * MIB] * 2
-        with pytest.raises(grpc.RpcError) as caught:
-            select(8)
-        assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+        for wrong in [(8,), (-1,), (3, 3)]:
+            with pytest.raises(grpc.RpcError) as caught:
+                select(*wrong)
+            assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
 
 
 def test_a_large_result_of_a_run_stands_in_a_file_that_goes_with_its_job(

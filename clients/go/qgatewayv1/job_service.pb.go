@@ -1466,7 +1466,7 @@ type GetJobResultRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// `jobs/{job}`.
 	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
-	// Which experiments, counted from 0. Default: all.
+	// Which experiments, counted from 0, in the order wanted, each once. Default: all.
 	Experiments []int32 `protobuf:"varint,2,rep,packed,name=experiments,proto3" json:"experiments,omitempty"`
 	// Also count the outcomes: fills `ExperimentResult.counts`.
 	IncludeCounts bool `protobuf:"varint,3,opt,name=include_counts,json=includeCounts,proto3" json:"include_counts,omitempty"`

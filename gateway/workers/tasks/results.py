@@ -15,7 +15,7 @@ from google.protobuf.message import DecodeError
 from qgateway.v1 import result_pb2
 from qiskit import QuantumCircuit
 
-from gateway.domain.errors import FieldViolation, InvalidArgument
+from gateway.domain.errors import InvalidArgument
 from gateway.domain.wire import WireError, field_head, fields
 
 Rows = npt.NDArray[np.uint8]
@@ -169,12 +169,9 @@ def pack_bits(bits: Rows) -> Rows:
 
 
 def _check(wanted: Sequence[int], have: int) -> None:
-    violations = [
-        FieldViolation(
-            f"experiments[{place}]", f"there is no experiment {index}; the result has {have}, counted from 0"
-        )
-        for place, index in enumerate(wanted)
-        if not 0 <= index < have
-    ]
-    if violations:
-        raise InvalidArgument(f"{violations[0].field}: {violations[0].description}", violations=violations)
+    """Refuse the first that is not there: there may be as many as fit into a request."""
+    for place, index in enumerate(wanted):
+        if not 0 <= index < have:
+            raise InvalidArgument.field(
+                f"experiments[{place}]", f"there is no experiment {index}; the result has {have}, counted from 0"
+            )

@@ -751,7 +751,7 @@ class GetJobResultRequest(_message.Message):
     """Leave out the shots, so that only what else was asked for is sent."""
     @_builtins.property
     def experiments(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
-        """Which experiments, counted from 0. Default: all."""
+        """Which experiments, counted from 0, in the order wanted, each once. Default: all."""
 
     def __init__(
         self,
