@@ -128,7 +128,7 @@ class GatewayCallError(Exception):
         lines += [
             f"  {violation.field}: {violation.description}"
             for violation in self.violations
-            if not self.message.endswith(violation.description)  # the message has said it
+            if f"{violation.field}: {violation.description}" not in self.message
         ]
         if self.retry_after is not None:
             lines.append(f"  may be repeated after: {self.retry_after:g} s")
