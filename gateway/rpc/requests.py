@@ -47,6 +47,8 @@ MAX_REQUEST_ID_LENGTH = 128
 MAX_CLIENT_VERSIONS = 16
 MAX_STRUCT_BYTES = 16 * 1024
 """Longest header, and longest provider options, as JSON."""
+_STRUCT_WIRE_RATIO = 8
+"""A Struct takes at most this many times as many bytes on the wire as its JSON: `0,` are eleven."""
 _FIRST_YEAR, _LAST_YEAR = 1970, 9000
 DEFAULT_PAGE_SIZE = 50
 MAX_PAGE_SIZE = 500
@@ -343,6 +345,11 @@ def _enum(field: str, number: int, values: Mapping[Any, _Value]) -> _Value:
 def _struct(field: str, message: Struct) -> dict[str, Any]:
     if not message.fields:
         return {}
+    # To find out its size as JSON would hold up everybody else, if it were large.
+    if (wire_size := message.ByteSize()) > _STRUCT_WIRE_RATIO * MAX_STRUCT_BYTES:
+        raise InvalidArgument.field(
+            field, f"at most {MAX_STRUCT_BYTES} bytes as JSON, and it has {wire_size} on the wire"
+        )
     try:
         value: dict[str, Any] = MessageToDict(message)
         size = len(json.dumps(value, allow_nan=False).encode())

@@ -21,7 +21,7 @@ Path = tuple[FieldDescriptor, ...]
 TOO_LONG = "eyJ" * 100_000
 """Looks like the beginning of a token at every third character: to look for one from each of them would take a minute."""
 BEGINNINGS = ("", "jobs/", "sessions/", "backends/", "apiKeys/")
-CALLS = {request.method: request for request in REQUESTS if not METHODS[request.method].client_streaming}
+CALLS = {request.method: request for request in reversed(REQUESTS) if not METHODS[request.method].client_streaming}
 METADATA_BYTES = 8 * 1024
 """What clients take of metadata by default."""
 

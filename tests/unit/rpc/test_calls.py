@@ -348,3 +348,14 @@ async def test_a_filter_that_would_keep_others_waiting_is_refused(wire: Wire, na
         assert caught.details() == f"filter.{name}: at most 64 values"
     listed = await wire.jobs.ListJobs(job_service_pb2.ListJobsRequest(filter=short), metadata=bearer())
     assert list(listed.jobs) == []
+
+
+async def test_a_header_that_is_far_too_large_is_refused_before_it_is_worked_through(wire: Wire) -> None:
+    request = bell()
+    request.options.header.update({str(number): number for number in range(20_000)})
+    with pytest.raises(grpc.RpcError) as header:
+        await wire.jobs.SubmitJob(request, metadata=bearer())
+    assert "on the wire" in str(header.value.details())
+    request.options.header.Clear()
+    request.options.header.update({"fits": [0] * 3_000})
+    assert (await wire.jobs.SubmitJob(request, metadata=bearer())).job.name
