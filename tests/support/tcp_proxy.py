@@ -53,7 +53,12 @@ class TcpProxy:
 
     def cut(self) -> None:
         """Reset every open connection. New ones are accepted."""
-        self._do(lambda: [link.reset() for link in tuple(self._links)])
+
+        def apply() -> None:
+            for link in tuple(self._links):
+                link.reset()
+
+        self._do(apply)
 
     def stall(self, *, new: bool = True) -> None:
         """Let nothing pass any more, not even the end of a connection, and close nothing.
