@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import os
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterable, AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -33,9 +33,18 @@ def chunks(program: bytes = PROGRAM, size: int = 300_000, **announced: Any) -> I
 async def upload(
     wire: Wire, requests: Any = None, role: Role = Role.SUBMITTER
 ) -> job_service_pb2.UploadProgramResponse:
-    call = wire.jobs.UploadProgram(chunks() if requests is None else requests, metadata=bearer(role), timeout=20)
-    response: job_service_pb2.UploadProgramResponse = await call
-    return response
+    """Upload once more for as long as grpc.aio loses the answer: one that comes while it sends is INTERNAL at the caller."""
+    messages = requests if isinstance(requests, AsyncIterable) else list(chunks() if requests is None else requests)
+    while True:
+        try:
+            response: job_service_pb2.UploadProgramResponse = await wire.jobs.UploadProgram(
+                messages, metadata=bearer(role), timeout=20
+            )
+        except grpc.aio.AioRpcError as error:
+            if error.details() != "Internal error from Core":
+                raise
+        else:
+            return response
 
 
 async def submit(wire: Wire, sha256: bytes, role: Role = Role.SUBMITTER, **fields: Any) -> Any:
