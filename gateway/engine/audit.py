@@ -14,6 +14,9 @@ from gateway.store import AuditQuery, AuditRecord, Store
 _REFUSALS_PER_MINUTE = 600.0
 """Refused calls that are recorded one by one. More are counted: a flood of wrong keys must not fill the disk."""
 
+_FLOOD_SECONDS = 1.0
+"""Time for which calls that are not recorded one by one are counted together."""
+
 
 def audit_entry(
     caller: Caller, action: str, resource_id: str, request_id: str = "", *, collection: str = "jobs"
@@ -67,9 +70,10 @@ class AuditTrail:
         while True:
             await self._wake.wait()
             self._wake.clear()
+            is_flood = self._uncounted > 0
             await self._write()
-            # What comes in the next moment is counted together, and written at once if the server stops.
-            await asyncio.sleep(0 if not self._uncounted else 1.0)
+            if is_flood:  # what comes in the next moment is counted together, and written at once if the server stops
+                await asyncio.sleep(_FLOOD_SECONDS)
 
     async def close(self) -> None:
         """Write what is left."""
