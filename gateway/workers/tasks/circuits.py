@@ -54,10 +54,12 @@ def instructions(
 
 
 def is_consistent(circuit: QuantumCircuit) -> bool:
-    """Return whether every instruction has as many bits as it acts on. A damaged file can say otherwise."""
+    """Return whether every instruction has as many bits as it acts on, each once. A damaged file can say otherwise."""
     for instruction in circuit.data:
         operation, shape = instruction.operation, (len(instruction.qubits), len(instruction.clbits))
         if (operation.num_qubits, operation.num_clbits) != shape:
+            return False
+        if (len(set(instruction.qubits)), len(set(instruction.clbits))) != shape:
             return False
         parts = operation.blocks if instruction.is_control_flow() else (getattr(operation, "definition", None),)
         for part in parts:

@@ -195,6 +195,18 @@ async def test_qpy_metadata_that_cannot_be_given_back_is_refused(
     assert "metadata" in (await refusal(reader, qpy_program(circuit), ideal))["program.qpy.data"]
 
 
+async def test_an_instruction_that_acts_twice_on_a_qubit_is_refused(reader: WorkerProgramReader, ideal: Backend) -> None:
+    pair = QuantumCircuit(2, name="pair")
+    pair.h(0)
+    pair.cx(0, 1)
+    circuit = QuantumCircuit(2, 1)
+    circuit.append(pair.to_gate(), [0, 1])
+    circuit.measure(0, 0)
+    twice = circuit.data[0].replace(qubits=[circuit.qubits[0]] * 2)
+    circuit._append(twice)
+    assert "contradicts itself" in (await refusal(reader, qpy_program(circuit), ideal))["program.qpy.data"]
+
+
 async def test_a_circuit_that_contradicts_itself_is_refused(reader: WorkerProgramReader, ideal: Backend) -> None:
     gate = Gate("mine", 2, [])
     gate.definition = QuantumCircuit(1)
