@@ -51,7 +51,7 @@ class PayloadFiles:
         _sync(directory)
 
     def create(self) -> IncomingFile:
-        """Begin a new file."""
+        """Begin a new file. Nothing is made before its first bytes are written."""
         return IncomingFile(self, self.incoming / uuid4().hex)
 
     def keep(self, payload: Payload) -> KeptFile:
@@ -151,7 +151,7 @@ class IncomingFile:
     def __init__(self, files: PayloadFiles, path: Path) -> None:
         self._files = files
         self._path = path
-        self._file = BlockFile(path)
+        self._file: BlockFile | None = None
         self._digest = hashlib.sha256()
 
     def digest(self, blocks: Iterable[Block]) -> None:
@@ -161,6 +161,8 @@ class IncomingFile:
 
     def write(self, blocks: Iterable[Block]) -> None:
         """Append bytes. All blocks but the last are full."""
+        if self._file is None:
+            self._file = BlockFile(self._path)
         for block in blocks:
             self._file.write(block)
 
@@ -170,14 +172,17 @@ class IncomingFile:
         return self._digest.hexdigest()
 
     def keep(self) -> KeptFile:
-        """Bring the file to disk under its name."""
+        """Bring the file, of one block at least, to disk under its name."""
+        if self._file is None:
+            raise ValueError("nothing was written")
         self._file.finish()
         return self._files.publish(self._path, self.sha256, self._file.size)
 
     def discard(self) -> None:
         """Remove the file, unless it was kept."""
-        self._file.close()
-        self._path.unlink(missing_ok=True)
+        if self._file is not None:
+            self._file.close()
+            self._path.unlink(missing_ok=True)
 
 
 def _blocks(payload: Payload) -> Iterator[Block]:

@@ -13,7 +13,7 @@ from typing import ParamSpec, TypeVar
 
 from gateway.domain.payload import LARGE_PAYLOAD_BYTES, KeptFile, KeptPayload, Payload, PayloadFile
 from gateway.store.blocks import Block
-from gateway.store.files import PayloadFiles
+from gateway.store.files import IncomingFile, PayloadFiles
 from gateway.store.strand import Strand
 
 P = ParamSpec("P")
@@ -36,6 +36,7 @@ class Payloads:
         self._files = files
         self._is_used = is_used
         self._threads = ThreadPoolExecutor(_THREADS, "store-files")
+        self._endings: set[asyncio.Task[None]] = set()
 
     @property
     def incoming(self) -> Path:
@@ -70,7 +71,7 @@ class Payloads:
             check: Called with the number of bytes so far; what it raises ends the reception.
             check_whole: Called with the number of all bytes and their SHA-256; what it raises does so, too.
         """
-        new = await self._run(self._files.create)
+        new = self._files.create()
         # Each does with a block what takes longer than receiving it, on a processor of its own if there is one.
         writing = Strand(self._threads, new.write, _BLOCKS - 1)
         hashing = Strand(self._threads, new.digest, _BLOCKS - 1)
@@ -94,9 +95,16 @@ class Payloads:
             check_whole(size, new.sha256)
             return await self._run(new.keep)
         finally:
-            await writing.stop()
-            await hashing.stop()
-            await self._run(new.discard)
+            # Whoever called may be cancelled once more; what was begun is removed all the same.
+            ending = asyncio.create_task(self._end(new, writing, hashing))
+            self._endings.add(ending)
+            ending.add_done_callback(self._endings.discard)
+            await asyncio.shield(ending)
+
+    async def _end(self, new: IncomingFile, writing: Strand[Block], hashing: Strand[Block]) -> None:
+        await writing.stop()
+        await hashing.stop()
+        await self._run(new.discard)
 
     async def read_pieces(self, payload: KeptPayload, offset: int, size: int) -> AsyncIterator[bytes]:
         """Yield a payload from an offset on, in pieces of `size` bytes; the next one is read while one is in use."""
@@ -125,6 +133,7 @@ class Payloads:
 
     async def close(self) -> None:
         """Finish what was begun."""
+        await asyncio.gather(*self._endings)
         await asyncio.to_thread(self._threads.shutdown)
 
     async def _run(self, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:

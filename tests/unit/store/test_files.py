@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator
 from datetime import timedelta
 from pathlib import Path
 
+import psutil
 import pytest
 
 from gateway.domain.errors import GatewayError, Internal, OutOfRange
@@ -16,6 +17,7 @@ from gateway.domain.job import utc_now
 from gateway.domain.payload import KeptFile, PayloadFile
 from gateway.store import Store
 from gateway.store.blocks import BLOCK_BYTES
+from tests.support.waiting import until
 from tests.unit.store.make import a_job, an_entry, done_with, done_with_file, program_summary
 
 LARGE = 1024 * 1024 + 1
@@ -199,6 +201,25 @@ class TestUploads:
         with pytest.raises(GatewayError, match="too much"):
             await store.payloads.receive(pieces(b"x" * 1000, b"y" * 1000), refuse, any_whole)
         assert kept_files(path) == set()
+
+    async def test_one_whose_caller_is_gone_and_gone_again_leaves_nothing_open(self, path: Path) -> None:
+        async def endless() -> AsyncIterator[memoryview]:
+            while True:
+                yield memoryview(b"x" * 300_000)
+                await asyncio.sleep(0)
+
+        store = await Store.open(path)
+        open_before = psutil.Process().num_fds()
+        for steps in range(60):
+            call = asyncio.create_task(store.payloads.receive(endless(), any_size, any_whole))
+            for _ in range(steps):
+                await asyncio.sleep(0)
+            call.cancel()
+            await asyncio.sleep(0)
+            call.cancel()
+            await asyncio.wait([call])
+        await until(lambda: kept_files(path) == set() and psutil.Process().num_fds() <= open_before)
+        await store.close()
 
     async def test_it_is_found_by_its_own_tenant_until_its_time_comes(self, store: Store, path: Path) -> None:
         kept = await store.payloads.receive(pieces(b"a program"), any_size, any_whole)

@@ -195,7 +195,9 @@ async def test_qpy_metadata_that_cannot_be_given_back_is_refused(
     assert "metadata" in (await refusal(reader, qpy_program(circuit), ideal))["program.qpy.data"]
 
 
-async def test_an_instruction_that_acts_twice_on_a_qubit_is_refused(reader: WorkerProgramReader, ideal: Backend) -> None:
+async def test_an_instruction_that_acts_twice_on_a_qubit_is_refused(
+    reader: WorkerProgramReader, ideal: Backend
+) -> None:
     pair = QuantumCircuit(2, name="pair")
     pair.h(0)
     pair.cx(0, 1)
