@@ -153,8 +153,11 @@ class _Callable:
 
     def __call__(self, *arguments: Any, **options: Any) -> Any:
         self._listener.sent(options.get("metadata"))
-        call = self._inner(*arguments, **options)
-        call.add_callback(lambda: self._ended(call))
+        return self._heard(self._inner(*arguments, **options))
+
+    def _heard(self, call: Any) -> Any:
+        if not call.add_callback(lambda: self._ended(call)):  # it has ended already
+            self._ended(call)
         return call
 
     def _ended(self, call: Any) -> None:
@@ -180,9 +183,7 @@ class _UnaryResponse(_Callable):
 
     def future(self, *arguments: Any, **options: Any) -> Any:
         self._listener.sent(options.get("metadata"))
-        call = self._inner.future(*arguments, **options)
-        call.add_callback(lambda: self._ended(call))
-        return call
+        return self._heard(self._inner.future(*arguments, **options))
 
 
 class _AioCallable:
