@@ -181,6 +181,15 @@ class TokenCache:
             self._due_at = self._clock.time()
         self._wake.set()
 
+    def confirm(self, token: Token) -> None:
+        """Note that the provider took a token.
+
+        Each call with the token in use makes up for one refusal: a provider that refuses a call now and then, whatever the token,
+        does not count as one that takes none.
+        """
+        if self._refusals and self._held is not None and self._held.token.secret == token.secret:
+            self._refusals -= 1
+
     def reload(self) -> None:
         """Read the key now, and exchange it if it is a new one or if the last exchange failed."""
         self._changed = True

@@ -129,6 +129,9 @@ class TokenSource(Protocol):
     def invalidate(self, token: Token) -> None:
         """Say that the provider refused a token, as with HTTP 401. One that is no longer in use is ignored."""
 
+    def confirm(self, token: Token) -> None:
+        """Say that the provider took a token. One that is no longer in use is ignored."""
+
     async def refresh(self) -> bool:
         """Read the key anew and wait for the outcome. Returns whether it is another one, and works.
 

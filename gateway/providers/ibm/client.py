@@ -238,6 +238,7 @@ class IbmClient:
         except GatewayError as error:
             self._health.failed(error)
             raise
+        self._tokens.confirm(token)
         self._health.answered()
         return reply
 

@@ -184,6 +184,16 @@ async def test_a_provider_that_refuses_its_fresh_tokens_is_asked_more_and_more_s
     assert bench.exchanges == 9
 
 
+async def test_a_provider_that_refuses_a_call_now_and_then_is_not_left_alone(bench: Bench) -> None:
+    for _ in range(20):
+        token = await bench.cache.token()
+        bench.cache.confirm(token)
+        bench.cache.confirm(token)
+        bench.cache.invalidate(token)
+    assert bench.exchanges == 20
+    await bench.cache.token()
+
+
 async def test_a_new_key_is_exchanged_at_once_and_once(bench: Bench) -> None:
     old = await bench.cache.token()
     new_key = _new_key()
