@@ -108,6 +108,7 @@ async def test_a_download_goes_on_where_it_was_cut_however_often(new_gateway: Ne
     chance = random.Random(4)  # noqa: S311 - the same cuts in every run
     places = sorted(chance.sample(range(len(result)), 6))
     with TcpProxy(gateway.target) as proxy, connection_to(gateway, proxy.target) as connection:
+        proxy.slow_down(bytes_per_second=40 * MIB)  # or all is on its way to the client before the first cut
         seen: list[int] = []
 
         def cut_at_places(done: int, total: int) -> None:
