@@ -9,7 +9,6 @@ from dataclasses import replace
 from datetime import datetime
 
 import orjson
-import structlog
 from qgateway.v1 import program_pb2
 
 from gateway.domain.backend import Backend, BackendProperties, BackendStatus
@@ -38,7 +37,7 @@ from gateway.domain.provider import (
 )
 from gateway.domain.secret import TokenSource
 from gateway.domain.spool import ResultSpool
-from gateway.providers.ibm import states, wire
+from gateway.providers.ibm import states
 from gateway.providers.ibm.backends import properties_of
 from gateway.providers.ibm.bodies import in_utc, listing, new_job, raw_program
 from gateway.providers.ibm.catalogue import Catalogue
@@ -46,20 +45,15 @@ from gateway.providers.ibm.client import PAGE_SIZE, IbmClient
 from gateway.providers.ibm.health import HealthRecord
 from gateway.providers.ibm.options import check_options
 from gateway.providers.ibm.payloads import Payloads
+from gateway.providers.ibm.polling import Polling
 from gateway.providers.ibm.results import Results
+from gateway.providers.ibm.sessions import IbmSessions
 from gateway.providers.ibm.settings import IbmSettings
-from gateway.providers.ibm.shelf import Shelf
-from gateway.providers.ibm.tags import hidden, marker_of, marker_tag, visible
-from gateway.providers.ibm.together import for_each
+from gateway.providers.ibm.tags import hidden, marker_of, marker_tag, unclaimed, visible
 
-_log = structlog.get_logger(__name__)
-
-_FEW = 2
-"""Up to so many jobs are looked up one by one: a listing would cost no less."""
 _RETRY_SECONDS = 5.0
 _LAST_SECONDS = 5.0
 """How long the end of the gateway waits for calls that are under way."""
-_KEPT_JOBS = 1000
 
 
 class IbmProvider:
@@ -90,7 +84,8 @@ class IbmProvider:
         self._tokens = tokens
         self._catalogue = Catalogue(self._client, settings)
         self._results = Results(self._client, settings.account, spool)
-        self._ended: Shelf[wire.JobDocument] = Shelf(_KEPT_JOBS)
+        self._polling = Polling(self._client, self._results, settings)
+        self._sessions = IbmSessions(self._client)
         self._looking: asyncio.Task[None] | None = None
 
     @property
@@ -182,15 +177,7 @@ class IbmProvider:
 
     async def usage(self) -> AccountUsage:
         """Return what the account has used of its QPU time."""
-        usage = await self._client.usage()
-        limit = usage.usage_limit_seconds if usage.usage_limit_seconds is not None else usage.usage_allocation_seconds
-        return AccountUsage(
-            consumed_seconds=usage.usage_consumed_seconds,
-            limit_seconds=limit,
-            limit_reached=usage.usage_limit_reached,
-            period_start=usage.usage_period.start_time,
-            period_end=usage.usage_period.end_time,
-        )
+        return states.account_usage_of(await self._client.usage())
 
     # --- Jobs ---------------------------------------------------------------------------------------------------------------
 
@@ -242,17 +229,7 @@ class IbmProvider:
         Raises:
             GatewayError: There is no news of any.
         """
-        listed = await self._pending() if len(provider_job_ids) > _FEW else {}
-        wanted = dict.fromkeys(provider_job_ids)
-        left = (job_id for job_id in wanted if job_id not in listed)
-        found = await for_each(left, self._try_to_look_up, at_once=self._settings.threads)
-        failures = [item.error for item in found if isinstance(item, NoNews)]
-        if failures and len(failures) == len(found) and not listed:
-            raise failures[0]
-        return (
-            *(states.update_of(listed[job_id]) for job_id in wanted if job_id in listed),
-            *(update for update in found if update is not None),
-        )
+        return await self._polling.poll(provider_job_ids)
 
     async def updates(self) -> AsyncIterator[ProviderUpdate]:
         """Yield nothing: this provider is polled."""
@@ -273,7 +250,7 @@ class IbmProvider:
             Unavailable: The result cannot be read now.
         """
         kept = await self._results.kept(provider_job_id)
-        job = (kept and kept.job) or self._ended.get(provider_job_id) or await self._client.job(provider_job_id)
+        job = (kept and kept.job) or self._polling.ended(provider_job_id) or await self._client.job(provider_job_id)
         if states.status_of(job) is not JobStatus.DONE:
             raise FailedPrecondition(
                 f"The job is {job.state.status}, so there is no result to fetch.", reason=Reason.RESULT_NOT_READY
@@ -312,7 +289,7 @@ class IbmProvider:
     async def forget(self, provider_job_id: str) -> None:
         """Release what is kept of a final job whose result is stored."""
         await self._results.drop(provider_job_id)
-        self._ended.drop(provider_job_id)
+        self._polling.forget(provider_job_id)
 
     async def queue_place(self, provider_job_id: str) -> QueuePlace | None:
         """Return a job's place in the queue, or None if the provider does not tell."""
@@ -340,7 +317,7 @@ class IbmProvider:
         """
         with suppress(FailedPrecondition):
             await self._client.cancel(provider_job_id)
-        update = await self._look_up(provider_job_id)
+        update = await self._polling.look_up(provider_job_id)
         if update is None:
             raise NotFound("The provider does not know the job any more.")
         if update.status is JobStatus.CANCELLED:
@@ -380,11 +357,8 @@ class IbmProvider:
         Raises:
             NotFound: There is no such job.
         """
-        common = self._settings.common_tag
         before = (await self._client.job(provider_job_id)).tags
-        missing = [] if marker_of(before) else [marker_tag(marker)]
-        if common not in before:
-            missing.append(common)
+        missing = unclaimed(before, marker, self._settings.common_tag)
         if missing:
             await self._client.set_tags(provider_job_id, [*before, *missing])
 
@@ -403,8 +377,7 @@ class IbmProvider:
             mode: SESSION or BATCH.
             max_seconds: Longest time that it may last; None: the provider's default.
         """
-        kind = "batch" if mode is SchedulingMode.BATCH else "dedicated"
-        return states.session_of(await self._client.open_session(kind, backend, max_seconds))
+        return await self._sessions.open(backend, mode, max_seconds)
 
     async def session(self, session_id: str) -> ProviderSession:
         """Return a session.
@@ -412,10 +385,7 @@ class IbmProvider:
         Raises:
             NotFound: There is none of that id.
         """
-        try:
-            return states.session_of(await self._client.session(session_id))
-        except NotFound:
-            raise _no_session(session_id) from None
+        return await self._sessions.get(session_id)
 
     async def close_session(self, session_id: str) -> ProviderSession:
         """Let a session take no more jobs; those that it has still run.
@@ -423,11 +393,7 @@ class IbmProvider:
         Raises:
             NotFound: There is none of that id.
         """
-        try:
-            await self._client.close_session(session_id)
-        except NotFound:
-            raise _no_session(session_id) from None
-        return await self.session(session_id)
+        return await self._sessions.close(session_id)
 
     async def cancel_session(self, session_id: str) -> ProviderSession:
         """End a session at once; the provider cancels its jobs.
@@ -435,11 +401,7 @@ class IbmProvider:
         Raises:
             NotFound: There is none of that id.
         """
-        try:
-            await self._client.cancel_session(session_id)
-        except NotFound:
-            raise _no_session(session_id) from None
-        return await self.session(session_id)
+        return await self._sessions.cancel(session_id)
 
     # --- Helpers ------------------------------------------------------------------------------------------------------------
 
@@ -453,55 +415,6 @@ class IbmProvider:
             await asyncio.sleep(self._settings.probe_seconds)
             wanted = self._health.current().health is not Health.SERVING
 
-    async def _pending(self) -> dict[str, wire.JobDocument]:
-        """Return all pending jobs of the gateway, oldest first, so that new ones do not move the pages."""
-        found: dict[str, wire.JobDocument] = {}
-        offset = 0
-        while True:
-            page = await self._client.jobs(
-                [
-                    ("tags", self._settings.common_tag),
-                    ("pending", "true"),
-                    ("sort", "ASC"),
-                    ("limit", str(PAGE_SIZE)),
-                    ("offset", str(offset)),
-                ]
-            )
-            found.update((job.id, job) for job in page.jobs)
-            offset += len(page.jobs)
-            if not page.jobs or offset >= page.count:
-                return found
-
-    async def _try_to_look_up(self, provider_job_id: str) -> ProviderUpdate | NoNews | None:
-        try:
-            return await self._look_up(provider_job_id)
-        except GatewayError as error:
-            return NoNews(provider_job_id, error)
-
-    async def _look_up(self, provider_job_id: str) -> ProviderUpdate | None:
-        try:
-            job = await self._client.job(provider_job_id)
-        except NotFound:
-            # Its end is known all the same if its result was read before.
-            kept = await self._results.kept(provider_job_id)
-            return states.update_of(kept.job) if kept is not None and kept.job is not None else None
-        status = states.status_of(job)
-        if not status.is_final:
-            return states.update_of(job)
-        self._ended.put(provider_job_id, job)
-        metrics = None
-        with suppress(GatewayError):  # nice to have: the end of the job is news without them
-            metrics = await self._client.metrics(provider_job_id)
-        return states.update_of(job, metrics, await self._error_text(job, status))
-
-    async def _error_text(self, job: wire.JobDocument, status: JobStatus) -> str:
-        """Return what a failed job wrote, if the provider gives no other reason."""
-        if status is not JobStatus.ERROR or job.state.reason:
-            return ""
-        with suppress(GatewayError):
-            return await self._client.error_text(job.id)
-        return ""
-
     async def _version(self, backend: str) -> str:
         """Return the version of a backend; empty if it is gone or cannot be read now."""
         with suppress(GatewayError):
@@ -513,11 +426,3 @@ def _job_name(tags: Iterable[str]) -> str:
     """Return the resource name of the job that bears some tags: its marker is its id. Empty if it is not the gateway's."""
     marker = marker_of(tags)
     return f"jobs/{marker}" if marker else ""
-
-
-def _no_session(session_id: str) -> NotFound:
-    return NotFound(
-        f"The provider has no session {session_id!r}.",
-        reason=Reason.SESSION_NOT_FOUND,
-        metadata={"session": session_id},
-    )

@@ -29,3 +29,10 @@ def visible(tags: Iterable[str], common: str) -> tuple[str, ...]:
     A caller's tag that looks like one of the gateway's is left out: it must not be taken for the mark of another job.
     """
     return tuple(tag for tag in tags if tag != common and not tag.startswith(MARKER_PREFIX))
+
+
+def unclaimed(tags: Iterable[str], marker: str, common: str) -> tuple[str, ...]:
+    """Return what a job with some tags lacks to be the gateway's own. A marker that it bears already is as good."""
+    bears = tuple(tags)
+    missing = () if marker_of(bears) else (marker_tag(marker),)
+    return missing if common in bears else (*missing, common)
