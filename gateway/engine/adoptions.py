@@ -111,7 +111,9 @@ class Adoptions:
     async def _new_job(self, caller: Caller, provider: Provider, told: ProviderJob, program: bytes) -> Job:
         """Return the job as it is stored first: not final, so that its end is brought in like that of any other."""
         update = told.update
-        session = await self._store.get_session_by_provider_id(provider.account, told.session) if told.session else None
+        session = (
+            await self._store.sessions.get_by_provider_id(provider.account, told.session) if told.session else None
+        )
         session_name = session.name if session is not None and session.tenant == caller.tenant else ""
         job = Job(
             id=new_id(),

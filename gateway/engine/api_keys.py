@@ -43,7 +43,7 @@ class ApiKeys:
     async def start(self) -> None:
         """Fill the ring with what is stored."""
         cursor = 0
-        while page := await self._store.api_keys("", limit=_PAGE, cursor=cursor):
+        while page := await self._store.api_keys.page("", limit=_PAGE, cursor=cursor):
             for _, key in page:
                 self._ring.put(key)
             cursor = page[-1][0]
@@ -63,13 +63,13 @@ class ApiKeys:
             created_at=utc_now(),
             expires_at=expires_at,
         )
-        await self._store.add_api_key(key, audit_entry(caller, "apikey.create", key_id, collection="apiKeys"))
+        await self._store.api_keys.add(key, audit_entry(caller, "apikey.create", key_id, collection="apiKeys"))
         self._ring.put(key)
         return key, Secret(secret)
 
     async def list(self, tenant: str, *, limit: int, cursor: int) -> tuple[tuple[int, ApiKeyRecord], ...]:
         """Return keys with their position, in the order in which they were made; of all tenants if `tenant` is empty."""
-        return await self._store.api_keys(tenant, limit=limit, cursor=cursor)
+        return await self._store.api_keys.page(tenant, limit=limit, cursor=cursor)
 
     async def revoke(self, caller: Caller, key_id: str) -> ApiKeyRecord:
         """End a key at once, with the streams that it opened. To revoke it twice does no harm.
@@ -78,7 +78,7 @@ class ApiKeys:
             NotFound: There is no such key.
         """
         entry = audit_entry(caller, "apikey.revoke", key_id, collection="apiKeys")
-        key = await self._store.revoke_api_key(key_id, utc_now(), entry)
+        key = await self._store.api_keys.revoke(key_id, utc_now(), entry)
         self._ring.put(key)
         streams = self._open_calls.revoke(f"apiKeys/{key_id}")
         _log.info("api_key_revoked", key=key_id, streams=streams)
@@ -97,6 +97,6 @@ class ApiKeys:
     async def _note_uses(self) -> None:
         if uses := self._ring.take_last_uses():
             try:
-                await self._store.api_keys_used(uses)
+                await self._store.api_keys.note_uses(uses)
             except GatewayError as error:  # it is worth no more than a line: the next use is noted again
                 _log.warning("key_uses_not_noted", detail=error.message)

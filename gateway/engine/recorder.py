@@ -73,7 +73,7 @@ class Recorder:
 
     async def run(self) -> None:
         """Make records until cancelled, those first that a former run of the gateway left."""
-        for job_id in await self._store.records_due(self._provider.account):
+        for job_id in await self._store.records.due(self._provider.account):
             self.add(job_id)
         while True:
             due = await self._next()
@@ -116,7 +116,7 @@ class Recorder:
             return
         record = JobRecord(metrics.values, await self._properties(job))
         try:
-            await self._store.add_record(job.id, record, partial(transitions.charged, seconds=metrics.charged_seconds))
+            await self._store.records.add(job.id, record, partial(transitions.charged, seconds=metrics.charged_seconds))
         except NotFound:
             _log.info("record_of_deleted_job", account=self._provider.account, job=job.id)
 

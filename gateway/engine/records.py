@@ -46,7 +46,7 @@ class Records:
             NotFound: There is no such job.
         """
         job = await self._jobs.get(caller, job_id)
-        recorded = await self._store.read_metrics(job_id) if job.status.is_final else None
+        recorded = await self._store.records.read_metrics(job_id) if job.status.is_final else None
         if recorded is not None:
             return job, ProviderMetrics(values=recorded)
         metrics = ProviderMetrics()
@@ -63,7 +63,7 @@ class Records:
             NotFound: There is no such job.
         """
         job = await self._jobs.get(caller, job_id)
-        recorded = await self._store.read_calibration(job_id) if job.status.is_final else None
+        recorded = await self._store.records.read_calibration(job_id) if job.status.is_final else None
         if recorded is not None:
             return recorded
         return await self._accounts.provider(job.account).properties(job.backend, job.reached(JobStatus.RUNNING))

@@ -86,7 +86,7 @@ class Sessions:
             Unavailable: The provider cannot be reached.
         """
         if request.request_id:
-            earlier = await self._store.get_session_by_request_id(caller.tenant, request.request_id)
+            earlier = await self._store.sessions.get_by_request_id(caller.tenant, request.request_id)
             if earlier is not None:
                 return _same_request(earlier, request)
         provider, _ = await self._accounts.of(caller).find_backend(request.backend, request.account)
@@ -116,7 +116,7 @@ class Sessions:
 
         A session whose provider does not answer soon is listed as it was last known.
         """
-        page = await self._store.list_sessions(caller.tenant, backend, limit=limit, cursor=cursor)
+        page = await self._store.sessions.page(caller.tenant, backend, limit=limit, cursor=cursor)
         few = asyncio.Semaphore(_AT_ONCE)
         async with asyncio.TaskGroup() as group:
             sessions = [group.create_task(self._updated_soon(session, few)) for session in page.sessions]
@@ -130,7 +130,7 @@ class Sessions:
         """
         await self._find(caller, session_id)
         entry = audit_entry(caller, "session.close", session_id, collection="sessions")
-        session = await self._close_at_provider(await self._store.change_session(session_id, _closing, entry))
+        session = await self._close_at_provider(await self._store.sessions.change(session_id, _closing, entry))
         if session.closing:
             self._more_to_close.set()
         return session
@@ -144,7 +144,7 @@ class Sessions:
         """
         await self._find(caller, session_id)
         entry = audit_entry(caller, "session.cancel", session_id, collection="sessions")
-        session = await self._store.change_session(session_id, _closing, entry)
+        session = await self._store.sessions.change(session_id, _closing, entry)
         if session.state is SessionState.CLOSED:
             return session
         async for job in self._waiting_jobs(session):
@@ -185,7 +185,7 @@ class Sessions:
         Raises:
             FailedPrecondition: It was.
         """
-        session = await self._store.get_session(job.session.removeprefix("sessions/"))
+        session = await self._store.sessions.get(job.session.removeprefix("sessions/"))
         if session is not None:
             with suppress(GatewayError):
                 session = await self._updated(session)
@@ -193,7 +193,7 @@ class Sessions:
 
     async def of_provider(self, account: str, provider_session_id: str) -> Session | None:
         """Return the session that a provider knows under an id, if it was opened through the gateway."""
-        return await self._store.get_session_by_provider_id(account, provider_session_id)
+        return await self._store.sessions.get_by_provider_id(account, provider_session_id)
 
     async def run(self) -> None:
         """Close the sessions that wait for it, until cancelled."""
@@ -234,7 +234,7 @@ class Sessions:
         )
         session = _told(session, opened)
         entry = audit_entry(caller, "session.create", session.id, request.request_id, collection="sessions")
-        stored = await self._store.create_session(session, entry)
+        stored = await self._store.sessions.create(session, entry)
         if stored.id != session.id:  # the same request came twice at the same time
             with suppress(GatewayError):
                 await provider.cancel_session(opened.id)
@@ -248,14 +248,14 @@ class Sessions:
             _log.error("session_not_opened", exc_info=error)
 
     async def _find(self, caller: Caller, session_id: str) -> Session:
-        session = await self._store.get_session(session_id)
+        session = await self._store.sessions.get(session_id)
         if session is None or session.tenant != caller.tenant:
             raise NotFound.session(session_id)
         return session
 
     async def _close_waiting(self) -> bool:
         """Close all sessions that wait for it. Returns whether some have to wait longer."""
-        waiting = [session for session in await self._store.open_sessions() if session.closing]
+        waiting = [session for session in await self._store.sessions.open() if session.closing]
         closed = [await self._close_at_provider(session) for session in waiting]
         return any(session.closing for session in closed)
 
@@ -299,9 +299,9 @@ class Sessions:
         try:
             told = await ask(self._accounts.provider(session.account))
         except NotFound:
-            session = await self._store.change_session(session.id, _ended)
+            session = await self._store.sessions.change(session.id, _ended)
         else:
-            session = await self._store.change_session(session.id, partial(_told, told=told))
+            session = await self._store.sessions.change(session.id, partial(_told, told=told))
         self._believe(session)
         return session
 

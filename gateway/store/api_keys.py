@@ -1,4 +1,4 @@
-"""API keys in the store: what runs for it on the threads of the lanes."""
+"""API keys in the store: what runs on the threads of the lanes."""
 
 from __future__ import annotations
 

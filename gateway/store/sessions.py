@@ -1,4 +1,4 @@
-"""Sessions in the store: what the engine calls, and what runs for it on the threads of the lanes."""
+"""Sessions in the store: what runs on the threads of the lanes."""
 
 from __future__ import annotations
 

@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import TypeVar
 
 from gateway.domain.access import AuditEntry
-from gateway.domain.api_key import ApiKeyRecord
-from gateway.domain.backend import BackendProperties
 from gateway.domain.errors import Internal
 from gateway.domain.job import Change, Job, JobEvent, utc_now
 from gateway.domain.payload import KeptFile, KeptPayload, Payload
 from gateway.domain.policy import NO_LIMITS, Limits
 from gateway.domain.query import JobFilter, JobPage
-from gateway.domain.record import JobRecord
-from gateway.domain.session import Session, SessionPage
 from gateway.domain.usage import UsageQuery, UsageSum
+from gateway.store.api_key_store import ApiKeyStore
 from gateway.store.audit import AuditQuery, AuditRecord
 from gateway.store.codec import Blob, encode_blob
 from gateway.store.database import Database
@@ -27,7 +24,8 @@ from gateway.store.lane import Lane
 from gateway.store.payloads import Payloads
 from gateway.store.reader import SharedSnapshot
 from gateway.store.reads import Reads
-from gateway.store.records import encode_record
+from gateway.store.record_store import RecordStore
+from gateway.store.session_store import SessionStore
 from gateway.store.spool import FileSpool
 from gateway.store.writer import GroupCommit
 from gateway.store.writes import Writes
@@ -92,6 +90,12 @@ class Store:
         self._points = Lane("store-points", SharedSnapshot(files.points))
         # Pages are long work: sharing a snapshot saves little there, and waiting for one another costs much.
         self._pages = Lane("store-pages", SharedSnapshot(files.pages), capacity=256, batch=8)
+        self.sessions = SessionStore(self._writer, self._points, self._pages)
+        """What callers did to sessions."""
+        self.api_keys = ApiKeyStore(self._writer, self._pages)
+        """API keys, without their secrets."""
+        self.records = RecordStore(self._writer, self._pages)
+        """What providers know of runs."""
 
     @classmethod
     async def open(cls, path: Path) -> Store:
@@ -197,26 +201,6 @@ class Store:
         """Write an audit entry that belongs to no change of a job."""
         await self._writer.run(lambda writes: writes.audit.append(audit))
 
-    async def add_api_key(self, key: ApiKeyRecord, audit: AuditEntry) -> None:
-        """Store a new API key."""
-        await self._writer.run(lambda writes: writes.api_keys.add(key, audit))
-
-    async def revoke_api_key(self, key_id: str, at: datetime, audit: AuditEntry) -> ApiKeyRecord:
-        """Revoke an API key, and return it; one that is revoked stays as it is.
-
-        Raises:
-            NotFound: There is no such key.
-        """
-        return await self._writer.run(lambda writes: writes.api_keys.revoke(key_id, at, audit))
-
-    async def api_keys_used(self, uses: Mapping[str, datetime]) -> None:
-        """Note when API keys were last used, by id."""
-        await self._writer.run(lambda writes: writes.api_keys.used(uses))
-
-    async def api_keys(self, tenant: str, *, limit: int, cursor: int) -> tuple[tuple[int, ApiKeyRecord], ...]:
-        """Return API keys behind a position, each with its own; of all tenants if `tenant` is empty."""
-        return await self._pages.run(lambda reads: reads.api_keys.page(tenant, limit=limit, cursor=cursor))
-
     async def usage(self, asked: UsageQuery) -> Sequence[UsageSum]:
         """Return what was used, by group: those first that used most, and days in their order. At most 5000 groups."""
         return await self._pages.run(lambda reads: reads.ledger.sums(asked))
@@ -243,43 +227,6 @@ class Store:
     async def twins_settled(self, job_id: str) -> None:
         """Forget that the provider may turn out to have a job twice."""
         await self._writer.run(lambda writes: writes.twins_settled(job_id))
-
-    async def add_record(self, job_id: str, record: JobRecord, change: Callable[[Job], Change | None]) -> Job:
-        """Store the record of a job that has ended, which is then no longer due; equal calibrations are stored once.
-
-        Args:
-            job_id: Which job.
-            record: Its record.
-            change: What becomes of the job with it, as in `change_job`.
-
-        Raises:
-            NotFound: There is no such job.
-        """
-        encoded = await asyncio.to_thread(encode_record, record)
-        return await self._writer.run(lambda writes: writes.add_record(job_id, encoded, change))
-
-    async def create_session(self, session: Session, audit: AuditEntry) -> Session:
-        """Store a new session.
-
-        Returns:
-            The session. If the tenant has one with the same non-empty request id, that one, and nothing is written.
-        """
-        return await self._writer.run(lambda writes: writes.sessions.create(session, audit))
-
-    async def change_session(
-        self, session_id: str, change: Callable[[Session], Session], audit: AuditEntry | None = None
-    ) -> Session:
-        """Change a session.
-
-        Args:
-            session_id: Which session.
-            change: Is given the current session and returns what becomes of it, as in `change_job`.
-            audit: Entry to write with it, also when nothing changes.
-
-        Raises:
-            NotFound: There is no such session.
-        """
-        return await self._writer.run(lambda writes: writes.sessions.change(session_id, change, audit))
 
     async def add_upload(self, tenant: str, file: KeptFile, expires_at: datetime, audit: AuditEntry) -> None:
         """Let a tenant refer to a file as its program until a time. A second upload renews the time."""
@@ -355,38 +302,6 @@ class Store:
     async def twins_due(self) -> tuple[tuple[Job, datetime], ...]:
         """Return the jobs, also final ones, that their provider may turn out to have twice, each with the time until when."""
         return await self._pages.run(lambda reads: reads.twins_due())
-
-    async def records_due(self, account: str) -> tuple[str, ...]:
-        """Return the ids of the jobs of an account whose record is yet to be made, the oldest first."""
-        return await self._pages.run(lambda reads: reads.records.due(account))
-
-    async def read_metrics(self, job_id: str) -> dict[str, str] | None:
-        """Return the metrics in a job's record, or None if there is no record."""
-        return await self._pages.run(lambda reads: reads.records.metrics(job_id))
-
-    async def read_calibration(self, job_id: str) -> BackendProperties | None:
-        """Return the calibration in a job's record, or None if there is none."""
-        return await self._pages.run(lambda reads: reads.records.calibration(job_id))
-
-    async def get_session(self, session_id: str) -> Session | None:
-        """Return a session, or None."""
-        return await self._points.run(lambda reads: reads.sessions.get(session_id))
-
-    async def get_session_by_request_id(self, tenant: str, request_id: str) -> Session | None:
-        """Return the session that a tenant created with a request id, or None."""
-        return await self._points.run(lambda reads: reads.sessions.of_request(tenant, request_id))
-
-    async def get_session_by_provider_id(self, account: str, provider_session_id: str) -> Session | None:
-        """Return the session that a provider knows under an id, or None."""
-        return await self._points.run(lambda reads: reads.sessions.of_provider(account, provider_session_id))
-
-    async def list_sessions(self, tenant: str, backend: str, *, limit: int, cursor: int | None) -> SessionPage:
-        """Return a page of a tenant's sessions, newest first; on all backends if `backend` is empty."""
-        return await self._pages.run(lambda reads: reads.sessions.page(tenant, backend, limit=limit, cursor=cursor))
-
-    async def open_sessions(self) -> tuple[Session, ...]:
-        """Return all sessions that have not ended, the oldest first."""
-        return await self._pages.run(lambda reads: reads.sessions.open())
 
     async def read_program(self, job_id: str) -> KeptPayload:
         """Return the serialised `qgateway.v1.Program` of a job, a large one as a file.

@@ -70,7 +70,7 @@ async def ended(engine: Engine, running_at: datetime) -> Job:
 
 async def recorded(store: Store, job: Job) -> dict[str, str]:
     async with asyncio.timeout(20):
-        while (metrics := await store.read_metrics(job.id)) is None:
+        while (metrics := await store.records.read_metrics(job.id)) is None:
             await asyncio.sleep(0.01)
     return metrics
 
@@ -86,10 +86,10 @@ async def test_a_charge_that_is_settled_late_comes_into_the_job(tmp_path: Path) 
     )
     async with running_engine(tmp_path / "store.db", provider) as engine, recording(engine) as recorder:
         job = await ended(engine, utc_now())
-        assert await engine.store.records_due(provider.account) == (job.id,)
+        assert await engine.store.records.due(provider.account) == (job.id,)
         recorder.add(job.id)
         assert await recorded(engine.store, job) == {"a": "b"}
-        assert await engine.store.records_due(provider.account) == ()
+        assert await engine.store.records.due(provider.account) == ()
         known = await engine.store.get_job(job.id)
         assert known is not None
         assert (known.status, known.usage.charged_seconds) == (JobStatus.CANCELLED, 2.5)
@@ -113,7 +113,7 @@ async def test_each_job_gets_the_calibration_of_its_own_run(tmp_path: Path) -> N
         for job in jobs:
             recorder.add(job.id)
             await recorded(engine.store, job)
-        kept = [await engine.store.read_calibration(job.id) for job in jobs]
+        kept = [await engine.store.records.read_calibration(job.id) for job in jobs]
         assert [each.last_update for each in kept if each is not None] == [new, NOON, new]
 
 
@@ -133,9 +133,9 @@ async def test_the_record_of_a_deleted_job_is_not_made(tmp_path: Path) -> None:
         await engine.store.change_job(job.id, partial(transitions.charged, seconds=1.0))
         entry = (await engine.store.audit_records(limit=1))[0].entry
         await engine.store.delete_job(job.id, lambda _: None, entry)
-        assert await engine.store.records_due(provider.account) == (other.id,)
+        assert await engine.store.records.due(provider.account) == (other.id,)
         recorder.add(job.id)
         recorder.add(other.id)
         await recorded(engine.store, other)
-        assert await engine.store.read_metrics(job.id) is None
+        assert await engine.store.records.read_metrics(job.id) is None
         await until(lambda: provider.asked)

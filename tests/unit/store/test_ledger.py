@@ -91,20 +91,20 @@ class TestBooking:
         assert await sums(store) == (1, 0, 3.0, 0.0)
         await store.change_job(job.id, lambda job: transitions.renamed(job, "other", None, ""))
         assert await sums(store) == (1, 0, 3.0, 0.0)
-        await store.add_record(job.id, JobRecord(), lambda job: transitions.charged(job, 0.5))
+        await store.records.add(job.id, JobRecord(), lambda job: transitions.charged(job, 0.5))
         assert await sums(store) == (1, 0, 0.0, 0.5)
 
     async def test_a_record_without_a_charge_ends_the_reservation_of_a_job_that_failed(self, store: Store) -> None:
         job = await submit(store, metered(3.0))
         failed = to_status(JobStatus.ERROR)
         await store.change_job(job.id, lambda job: replace(failed(job), record_due=True))
-        await store.add_record(job.id, JobRecord(), lambda job: transitions.charged(job, None))
+        await store.records.add(job.id, JobRecord(), lambda job: transitions.charged(job, None))
         assert await sums(store) == (1, 0, 0.0, 0.0)
 
     async def test_a_run_whose_charge_is_never_told_keeps_its_reservation(self, store: Store) -> None:
         job = await submit(store, metered(3.0))
         await store.change_job(job.id, charged(None, record_due=True))
-        await store.add_record(job.id, JobRecord(), lambda job: transitions.charged(job, None))
+        await store.records.add(job.id, JobRecord(), lambda job: transitions.charged(job, None))
         assert await sums(store) == (1, 0, 3.0, 0.0)
 
     async def test_a_charge_that_is_corrected_counts_once(self, store: Store) -> None:
