@@ -8,8 +8,8 @@ from typing import Any
 from qiskit import QuantumCircuit
 from qiskit.circuit import Clbit, ControlFlowOp, ControlledGate, ParameterExpression
 
-_COUNTED = re.compile(r"(?<=_loop_i_)[0-9]+")
-"""Qiskit numbers the variables of loops through the life of the process."""
+_COUNTED = re.compile(r"(?<=_loop_i_)[0-9]+|(?<=circuit-)[0-9]+")
+"""Qiskit numbers the variables of loops, and the gates made of circuits, through the life of the process."""
 
 
 def image(circuit: QuantumCircuit) -> dict[str, Any]:
@@ -47,7 +47,7 @@ def _operation(operation: Any, circuit: QuantumCircuit) -> dict[str, Any]:
     found: dict[str, Any] = {
         "class": type(operation),
         "base": operation.base_class,
-        "name": operation.name,
+        "name": _COUNTED.sub("", operation.name),
         "label": operation.label,
         "shape": (operation.num_qubits, operation.num_clbits),
         "mutable": operation.mutable,

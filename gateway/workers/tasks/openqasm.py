@@ -12,7 +12,9 @@ from qiskit.qasm3 import QASM3ImporterError
 from gateway.workers.tasks.openqasm3_flat import read_quickly
 from gateway.workers.tasks.violations import Unreadable
 
-_VERSION = re.compile(r"(?:\s|//[^\n]*(?:\n|$)|/\*(?:[^*]|\*(?!/))*\*/)*OPENQASM\s+(\d+)(?:\.\d+)?\s*;")
+_GAP = r"(?:\s|//[^\n]*(?:\n|$)|/\*(?:[^*]|\*(?!/))*\*/)*"
+_NOTHING = re.compile(_GAP)
+_VERSION = re.compile(_GAP + r"OPENQASM\s+(\d+)(?:\.\d+)?\s*;")
 _V2_MESSAGE = re.compile(r"[^:\n]*:(\d+),(\d+): (.*)", re.DOTALL)
 _V3_MESSAGE = re.compile(r"(\d+),(\d+): (.*)", re.DOTALL)
 _V3_LEXER_MESSAGE = re.compile(r"L(\d+):C(\d+): (.*)", re.DOTALL)
@@ -25,7 +27,7 @@ def read_openqasm(source: str) -> QuantumCircuit:
     Raises:
         Unreadable: The text is wrong; says where.
     """
-    if not source.strip():
+    if _NOTHING.fullmatch(source):
         raise Unreadable("the text is empty")
     version = match.group(1) if (match := _VERSION.match(source)) else "3"
     if version == "2":

@@ -68,11 +68,13 @@ def outline(source: str) -> Outline:
 
     Raises:
         NotFlat: It has something that changes the rules of reading, such as a pragma, or a character that this module leaves
-            to others.
+            to others; or it has nothing at all, which is no program.
     """
     if COMMENT in source:
         raise NotFlat
     text = _COMMENT.sub(_blank, source) if "//" in source or "/*" in source else source
+    if not text.strip():
+        raise NotFlat
     head = _HEAD.match(text)
     if head is None:
         raise NotFlat

@@ -163,6 +163,7 @@ h q;
         'include "stdgates.inc"; gate g(a) p, q { ctrl @ rz(a) p, q; } gate h2 p { h p; inv @ s p; } qubit[2] q;'
         "g(0.5) q[0], q[1]; h2 q; x q;"
     ),
+    "phases under modifiers": 'include "stdgates.inc"; qubit[2] q; ctrl @ gphase(pi/2) q[0]; inv @ gphase(1); h q;',
     "aliases": 'include "stdgates.inc"; qubit[4] q; let odd = q[1:2:3]; h odd; let all = odd ++ q[0:2:2]; h all[2];',
     "parts of registers": 'include "stdgates.inc"; qubit[4] q; h q[{0, 2}]; h q[-1]; h q[:]; h q[2:]; h q[0x1]; h q[1 + 1];',
     "device qubits in unusual places": 'include "stdgates.inc"; bit c; inv @ s $4; x $2; if (c) { x $7; } h $5; c = measure $9;',

@@ -138,6 +138,13 @@ def test_what_the_reference_importer_refuses_or_understands_by_itself_alone_is_l
     assert read_quickly(HEAD + "qubit[2] q;\nqubit[3] p;\nbit[2] c;\n" + text) is None
 
 
+@pytest.mark.parametrize("text", ["", " \n", "//", "// a comment\n", "/* a comment */ "])
+def test_a_text_of_nothing_is_no_program(text: str) -> None:
+    assert read_quickly(text) is None
+    with pytest.raises(Exception):  # noqa: B017, PT011 - the reference importer only says that it failed
+        qasm3.loads(text)
+
+
 @pytest.mark.parametrize(
     "head",
     ["OPENQASM /**/ 3.0;", "OPENQASM 3.0 // \n.1;", "OPENQASM3.0;", 'include /**/ "stdgates.inc";', "include 'x.inc';"],

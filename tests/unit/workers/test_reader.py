@@ -105,6 +105,7 @@ async def test_circuits_keep_name_metadata_and_phase(reader: WorkerProgramReader
         (HEAD + 'qubit q;\ninclude "/etc/passwd";\n', "line 4, column 1: "),
         ("hello world", "line 1, column 12"),
         ("  \n", "empty"),
+        ("// nothing\n/* at all */", "empty"),
         ("OPENQASM 4.0;\nqubit q;", "OpenQASM 4"),
         (HEAD + "qubit q;\nrx(" + "(" * 5000 + "1" + ")" * 5000 + ") q;", "nested"),
         ('OPENQASM 2.0;\ninclude "qelib1.inc";\nqreg q[2]\nh q[0];', "line 4, column 1: needed ';'"),
