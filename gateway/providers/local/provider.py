@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import os
 from collections.abc import AsyncIterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
-from typing import Any, TypeAlias
 
 import structlog
 
 from gateway.domain.backend import Backend, BackendProperties, BackendStatus
-from gateway.domain.errors import FailedPrecondition, GatewayError, NotFound, Reason, ResourceExhausted, Unavailable
+from gateway.domain.errors import FailedPrecondition, GatewayError, NotFound, Reason, ResourceExhausted
 from gateway.domain.job import JobFailure, JobStatus, RunOptions, SchedulingMode, utc_now
 from gateway.domain.payload import Payload
 from gateway.domain.provider import (
@@ -28,9 +26,11 @@ from gateway.domain.provider import (
     QueuePlace,
 )
 from gateway.providers.local.line import Line
+from gateway.providers.local.machines import Machines
 from gateway.providers.local.news import News
 from gateway.providers.local.options import check_options
 from gateway.providers.local.sessions import LocalSessions
+from gateway.providers.local.settings import LocalSettings
 from gateway.providers.local.simulators import Simulators
 
 _log = structlog.get_logger(__name__)
@@ -40,26 +40,6 @@ _BRIEF_SECONDS = 0.02
 """A run that ends sooner is told of by its end alone, which also says when it began."""
 _END_SECONDS = 10.0
 """How long a run may take to end after it was told to; it takes milliseconds."""
-
-_Machine: TypeAlias = tuple[Backend, BackendProperties | None]
-
-
-@dataclass(frozen=True, slots=True)
-class LocalSettings:
-    """Limits of the local provider."""
-
-    parallel_jobs: int = field(default_factory=lambda: os.cpu_count() or 1)
-    """Number of jobs that run at a time."""
-    queue_limit: int = 10_000
-    """Most jobs that wait."""
-    time_limit: float = 300.0
-    """Longest run of a job, in seconds."""
-    memory_limit: int = 4 * 2**30
-    """Most memory of a run, in bytes. It decides how wide the ideal simulator is."""
-    max_shots: int = 1_000_000
-    """Most shots of a circuit."""
-    max_circuits: int = 300
-    """Most experiments of a job."""
 
 
 @dataclass(slots=True)
@@ -91,13 +71,12 @@ class LocalProvider:
         self._simulators = simulators
         self._settings = settings or LocalSettings()
         self._since = utc_now()
-        self._trouble: AccountHealth | None = None
         self._jobs: dict[str, _LocalJob] = {}
         self._line = Line()
         self._running: set[str] = set()
         self._sessions = LocalSessions(self._session_time_over)
         self._news = News()
-        self._machines: asyncio.Task[dict[str, _Machine]] | None = None
+        self._machines = Machines(account, simulators, self._settings)
         self._closed = False
 
     @property
@@ -122,18 +101,17 @@ class LocalProvider:
 
     async def start(self) -> None:
         """Begin to learn about the machines, so that the first caller need not wait for that."""
-        self._begin_describe()
+        self._machines.start()
 
     async def close(self) -> None:
         """End every run. Nobody is told: the jobs are neither done nor failed, and run again after a restart."""
         self._closed = True
         self._sessions.forget()
         self._news.close()
-        tasks: list[asyncio.Task[Any]] = [job.run for job in self._jobs.values() if job.run is not None]
-        if self._machines is not None:
-            tasks.append(self._machines)
+        tasks = [job.run for job in self._jobs.values() if job.run is not None]
         for task in tasks:
             task.cancel()
+        await self._machines.close()
         if tasks:
             await asyncio.wait(tasks, timeout=_END_SECONDS)
 
@@ -143,13 +121,13 @@ class LocalProvider:
 
     def health(self) -> AccountHealth:
         """Return how the account is."""
-        return self._trouble or AccountHealth(
+        return self._machines.trouble or AccountHealth(
             Health.SERVING, f"{len(self._running)} jobs running, {len(self._line)} jobs waiting.", self._since
         )
 
     async def backends(self) -> tuple[Backend, ...]:
         """Return all backends."""
-        return tuple(backend for backend, _ in (await self._described()).values())
+        return await self._machines.backends()
 
     async def backend(self, name: str) -> Backend:
         """Return one backend.
@@ -157,7 +135,7 @@ class LocalProvider:
         Raises:
             NotFound: There is none of that name.
         """
-        return (await self._machine(name))[0]
+        return (await self._machines.get(name)).backend
 
     async def backend_status(self, name: str) -> BackendStatus:
         """Return how many jobs wait for a backend.
@@ -165,7 +143,7 @@ class LocalProvider:
         Raises:
             NotFound: There is none of that name.
         """
-        await self._machine(name)
+        await self._machines.get(name)
         return BackendStatus(pending_jobs=self._line.waiting_for(name))
 
     async def properties(self, name: str, at: datetime | None) -> BackendProperties | None:
@@ -175,7 +153,7 @@ class LocalProvider:
             NotFound: There is none of that name.
         """
         del at
-        return (await self._machine(name))[1]
+        return (await self._machines.get(name)).properties
 
     def check_options(self, backend: Backend, options: RunOptions) -> None:
         """Refuse what the backend cannot do.
@@ -196,7 +174,7 @@ class LocalProvider:
             ResourceExhausted: Too many jobs wait.
             FailedPrecondition: Its session takes no more jobs.
         """
-        await self._machine(submission.backend)
+        await self._machines.get(submission.backend)
         if (known := self._jobs.get(submission.marker)) is not None:
             return known.update
         if len(self._line) >= self._settings.queue_limit:
@@ -406,51 +384,6 @@ class LocalProvider:
             raise NotFound("The local provider has no such job; it forgets its jobs when the server stops.")
         return job
 
-    async def _machine(self, name: str) -> _Machine:
-        machine = (await self._described()).get(name)
-        if machine is None:
-            raise NotFound.backend(name)
-        return machine
-
-    async def _described(self) -> dict[str, _Machine]:
-        task = self._begin_describe()
-        try:
-            # Whoever waits may be cancelled; the description goes on for the others.
-            return await asyncio.shield(task)
-        except asyncio.CancelledError:
-            if task.cancelled():
-                raise Unavailable("The server is about to stop.", reason=Reason.SERVER_STOPPING) from None
-            raise
-
-    def _begin_describe(self) -> asyncio.Task[dict[str, _Machine]]:
-        task = self._machines
-        if task is None or (task.done() and (task.cancelled() or task.exception() is not None)):
-            task = self._machines = asyncio.create_task(self._describe())
-            task.add_done_callback(_look_at_exception)
-        return task
-
-    async def _describe(self) -> dict[str, _Machine]:
-        settings = self._settings
-        try:
-            described = await self._simulators.describe(settings.memory_limit)
-        except GatewayError as error:
-            message = f"The simulators cannot be started: {error.message}"
-            self._trouble = AccountHealth(Health.NOT_SERVING, message, utc_now())
-            raise Unavailable(message, retry_after=_RETRY_SECONDS) from error
-        self._trouble = None
-        return {
-            backend.name: (
-                replace(
-                    backend,
-                    account=self._account,
-                    max_shots=settings.max_shots,
-                    max_circuits=settings.max_circuits,
-                ),
-                properties,
-            )
-            for backend, properties in described
-        }
-
 
 _CANCELLED = JobFailure(Reason.CANCELLED_BY_CALLER, "A caller cancelled the job.")
 _SESSION_OVER = JobFailure(Reason.SESSION_CLOSED, "The time of the session was over before the job could begin.")
@@ -461,9 +394,3 @@ def _failure(error: BaseException) -> JobFailure:
         return JobFailure(error.reason, error.message)
     _log.error("run_failed", exc_info=error)
     return JobFailure(Reason.INTERNAL, "The run failed by a fault of the gateway; its log says more.")
-
-
-def _look_at_exception(task: asyncio.Task[dict[str, _Machine]]) -> None:
-    """Take note of a failure that nobody waited for: the account's health tells of it, and the next caller tries again."""
-    if not task.cancelled():
-        task.exception()
