@@ -158,9 +158,10 @@ class Dispatcher:
 
     async def postpone(self, job: Job, error: GatewayError) -> Job:
         """Let a stored job wait that the provider did not take, and tell why."""
-        waiting = await self._wait(job, error)
-        self.put_back(job.id)
-        return waiting
+        try:
+            return await self._wait(job, error)
+        finally:  # even if that could not be stored: then `run` looks the job up
+            self.put_back(job.id)
 
     async def take_up(self, job: Job) -> None:
         """Go on with an unfinished job, of which nobody waits for an answer any more."""

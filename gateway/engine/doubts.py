@@ -12,7 +12,7 @@ from typing import Any
 
 import structlog
 
-from gateway.domain.errors import GatewayError, NotFound
+from gateway.domain.errors import GatewayError, NotFound, Unavailable
 from gateway.domain.failpoints import async_failpoint
 from gateway.domain.job import Job, JobStatus, SubmissionState, utc_now
 from gateway.domain.provider import NoNews, Provider, ProviderUpdate
@@ -160,7 +160,10 @@ class Doubts:
 
     async def _look_up(self, job_id: str) -> tuple[str, ...]:
         async with self._few:
-            return await self._provider.find(job_id)
+            try:
+                return await self._provider.find(job_id)
+            except NotFound as error:  # the listing itself was not found, which tells nothing of the job
+                raise Unavailable(error.message, metadata=error.metadata) from None
 
     async def _end_twin(self, job_id: str, twin: str, told: set[str]) -> None:
         """Tell of a twin, and cancel it for as long as it is alive. It is told first, so that a crash cannot keep it secret."""
@@ -175,12 +178,12 @@ class Doubts:
             with suppress(NotFound):  # the job was deleted; its twin must go all the same
                 await self._store.change_job(job_id, found)
         await async_failpoint("doubt.twin")
-        if alive:
-            await self._cancel(twin)
+        if alive:  # if that fails, this was not the last look
+            await self._provider.cancel(twin)
         await async_failpoint("doubt.twin_cancelled")
 
     async def _cancel(self, provider_job_id: str) -> None:
         try:
             await self._provider.cancel(provider_job_id)
-        except GatewayError as error:  # a later look tries again, or tracking does
+        except GatewayError as error:  # it is tracked, and tracking tries again
             _log.warning("cancel_failed", account=self._provider.account, detail=error.message)

@@ -35,6 +35,7 @@ class PolledProvider(ScriptedProvider):
         self.answering.set()
         self.find_errors: list[GatewayError] = []
         self.fetch_errors: list[GatewayError] = []
+        self.cancel_errors: list[GatewayError] = []
         self.fetched: list[str] = []
         self.places_asked: list[str] = []
 
@@ -98,6 +99,8 @@ class PolledProvider(ScriptedProvider):
         return QueuePlace(int(provider_job_id.removeprefix("p")))
 
     async def cancel(self, provider_job_id: str) -> ProviderUpdate:
+        if self.cancel_errors:
+            raise self.cancel_errors.pop(0)
         told = await super().cancel(provider_job_id)
         self.tell(provider_job_id, told.status, told.failure)
         return self.jobs[provider_job_id]

@@ -11,7 +11,15 @@ from urllib.parse import quote
 import orjson
 from pydantic import BaseModel, ValidationError
 
-from gateway.domain.errors import GatewayError, NotFound, Reason, ResourceExhausted, Unavailable
+from gateway.domain.errors import (
+    FailedPrecondition,
+    GatewayError,
+    InvalidArgument,
+    NotFound,
+    Reason,
+    ResourceExhausted,
+    Unavailable,
+)
 from gateway.domain.secret import Secret, TokenSource
 from gateway.providers.ibm import wire
 from gateway.providers.ibm.breaker import Breaker
@@ -66,7 +74,7 @@ class IbmClient:
 
     async def devices(self) -> wire.Devices:
         """Return all devices with their state and queue."""
-        return await self._get(wire.Devices, "/backends")
+        return await self._get_all(wire.Devices, "/backends")
 
     async def configuration(self, backend: str) -> wire.Configuration:
         """Return what a device is."""
@@ -80,7 +88,7 @@ class IbmClient:
 
     async def usage(self) -> wire.InstanceUsage:
         """Return what the instance has used."""
-        return await self._get(wire.InstanceUsage, "/instances/usage")
+        return await self._get_all(wire.InstanceUsage, "/instances/usage")
 
     # --- Jobs ---------------------------------------------------------------------------------------------------------------
 
@@ -112,7 +120,7 @@ class IbmClient:
 
     async def jobs(self, query: Sequence[tuple[str, str]]) -> wire.JobsPage:
         """Return a page of jobs, without their programs."""
-        return await self._get(wire.JobsPage, "/jobs", [("exclude_params", "true"), *query])
+        return await self._get_all(wire.JobsPage, "/jobs", [("exclude_params", "true"), *query])
 
     async def job(self, job_id: str) -> wire.JobDocument:
         """Return a job, without its program."""
@@ -217,6 +225,19 @@ class IbmClient:
 
     async def _get(self, model: type[_Model], path: str, query: Sequence[tuple[str, str]] = ()) -> _Model:
         return self._read(model, self._json(await self._call(Call("GET", path, query))))
+
+    async def _get_all(self, model: type[_Model], path: str, query: Sequence[tuple[str, str]] = ()) -> _Model:
+        """Get what is there whatever else is: a refusal tells of the service, and nothing of jobs or backends."""
+        try:
+            return await self._get(model, path, query)
+        except (NotFound, InvalidArgument, FailedPrecondition) as error:
+            trouble = Unavailable(
+                f"The provider of account {self._settings.account!r} does not give out what any account may read. The gateway "
+                f"tries again by itself. {error.message}",
+                metadata=error.metadata,
+            )
+            self._health.failed(trouble)
+            raise trouble from None
 
     async def _call(self, call: Call) -> Reply:
         # While the provider counts as down, each call is one try.

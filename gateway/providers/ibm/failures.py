@@ -27,6 +27,8 @@ _LIMIT_SECONDS = 300.0
 """Wait after a limit of the instance was met: it is raised by the end of jobs, or of a month."""
 _RATE_SECONDS = 15.0
 """Wait after 429 where the provider names none."""
+_LONGEST_WAIT = 3600.0
+"""Most seconds for which the provider is left alone because it asks for it: a slip in a header must not stop an account for days."""
 
 
 class _Meaning(NamedTuple):
@@ -159,7 +161,7 @@ class Refusal:
             meaning = _BY_CODE.get(code) or by_status.get(self.status, _REJECTED)
         else:
             meaning = _DOWN
-        wait = self._retry_after()
+        wait = asked_wait(self.headers)
         error = meaning.kind(
             meaning.text.format(account=account) + said,
             reason=meaning.reason,
@@ -189,16 +191,18 @@ class Refusal:
             metadata["trace"] = trace[:_MAX_MESSAGE]
         return code, f" It says: {words}" if words else "", metadata
 
-    def _retry_after(self) -> float | None:
-        """Return the seconds that `Retry-After` asks for, given as a number or as a date."""
-        text = self.headers.get("Retry-After", "").strip()
-        if text.isdecimal():
-            return float(text)
-        try:
-            at = email.utils.parsedate_to_datetime(text)
-        except ValueError:
-            return None
-        return max(0.0, (at.replace(tzinfo=at.tzinfo or UTC) - datetime.now(UTC)).total_seconds())
+
+def asked_wait(headers: Mapping[str, str]) -> float | None:
+    """Return the seconds that `Retry-After` asks for, given as a number or as a date, an hour at most; None if it does not ask."""
+    text = headers.get("Retry-After", "").strip()
+    if text.isdecimal():
+        return min(float(text), _LONGEST_WAIT)
+    try:
+        at = email.utils.parsedate_to_datetime(text)
+    except ValueError:
+        return None
+    seconds = (at.replace(tzinfo=at.tzinfo or UTC) - datetime.now(UTC)).total_seconds()
+    return min(max(0.0, seconds), _LONGEST_WAIT)
 
 
 def _entry(document: dict[str, Any]) -> dict[str, Any]:

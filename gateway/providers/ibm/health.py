@@ -30,10 +30,10 @@ class HealthRecord:
         self._service = _changed(self._service, Health.SERVING, "The provider answers.")
 
     def failed(self, error: GatewayError) -> None:
-        """Note a call that went wrong. Refusals of single requests say nothing about the account."""
+        """Note a call that went wrong. What the provider refuses, it has answered; what never got there says nothing."""
         if isinstance(error, Unavailable | SubmissionInDoubt) or error.reason is Reason.INSTANCE_REFUSED:
             self._service = _changed(self._service, Health.NOT_SERVING, error.message)
-        else:
+        elif "http_status" in error.metadata:
             self.answered()
 
     def current(self) -> AccountHealth:

@@ -12,6 +12,7 @@ from pydantic import BaseModel, Field, SecretStr, ValidationError
 
 from gateway.domain.errors import AccountRefused, Unavailable
 from gateway.domain.secret import Secret, Token
+from gateway.providers.ibm.failures import asked_wait
 
 IAM_URL = "https://iam.cloud.ibm.com"
 """Address of the identity service."""
@@ -62,11 +63,10 @@ def exchange_api_key(
             metadata=metadata,
         )
     if not reply.ok:
-        wait = reply.headers.get("Retry-After", "")
         raise Unavailable(
             f"The identity service of account {account!r} answers with HTTP {reply.status_code}.",
             metadata={"account": account, "http_status": str(reply.status_code)},
-            retry_after=float(wait) if wait.isdecimal() else None,
+            retry_after=asked_wait(reply.headers),
         )
     try:
         issued = _TokenReply.model_validate_json(reply.content)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.domain.errors import Unavailable
+from gateway.domain.errors import GatewayError, NotFound, Unavailable
 from gateway.domain.job import EventType, Job, JobStatus, PendingKind, SubmissionState, utc_now
 from gateway.engine.pacing import Pacing
 from tests.support.polled_provider import PolledProvider
@@ -62,9 +62,12 @@ async def test_what_is_not_found_is_sent_again_after_the_settle_time(engine: Eng
     assert (second - first).total_seconds() >= FAST.settle_seconds
 
 
-async def test_a_look_that_fails_settles_nothing(engine: Engine, provider: PolledProvider) -> None:
+@pytest.mark.parametrize("error", [Unavailable("No route."), NotFound("There is nothing at this address.")])
+async def test_a_look_that_fails_settles_nothing(
+    engine: Engine, provider: PolledProvider, error: GatewayError
+) -> None:
     provider.lost_replies = [True]
-    provider.find_errors = [Unavailable("No route.") for _ in range(3)]
+    provider.find_errors = [error] * 3
     adopted = await engine.status(await engine.submit(), JobStatus.QUEUED)
     assert adopted.provider_job_id == "p0"
     assert len(provider.submitted) == 1
@@ -77,6 +80,19 @@ async def test_a_twin_that_turns_up_is_told_once_and_cancelled(engine: Engine, p
     await until(lambda: twin in provider.cancelled)
     assert [message for message in await notes(engine, job) if twin in message] == await notes(engine, job) != []
     assert job.provider_job_id not in provider.cancelled
+
+
+async def test_a_twin_whose_cancelling_fails_at_the_last_look_is_looked_for_again(
+    engine: Engine, provider: PolledProvider
+) -> None:
+    provider.lost_replies = [False]
+    job = await engine.status(await engine.submit(), JobStatus.QUEUED)
+    twin = provider.take(job.id)
+    # As many as there are looks, and one more.
+    provider.cancel_errors = [Unavailable("No route.") for _ in range(5)]
+    await until(lambda: twin in provider.cancelled)
+    assert job.provider_job_id not in provider.cancelled
+    assert len([message for message in await notes(engine, job) if twin in message]) == 1
 
 
 async def test_a_twin_that_ran_already_is_told_all_the_same(engine: Engine, provider: PolledProvider) -> None:

@@ -116,3 +116,18 @@ async def test_a_job_whose_acceptance_could_not_be_committed_is_found_and_not_se
     assert job is not None
     await engine.status(job, JobStatus.QUEUED)
     assert len(provider.submitted) == 1
+
+
+async def test_a_job_whose_refusal_for_now_could_not_be_committed_is_looked_up_and_sent_again(
+    engine: Engine, provider: PolledProvider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    provider.answering.set()
+    provider.refusals = [Unavailable("Down.", retry_after=0.1)]
+    # Commits: created as sent; waits.
+    monkeypatch.setitem(failpoints._ARMED, "store.before_commit", failpoints._Armed("error", 0.0, 2))
+    with pytest.raises(Unavailable):
+        await engine.submit(request_id="r")
+    job = await engine.store.get_job_by_request_id(ALICE.tenant, "r")
+    assert job is not None
+    await engine.status(job, JobStatus.QUEUED)
+    assert len(provider.submitted) == 1

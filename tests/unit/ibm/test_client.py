@@ -6,6 +6,7 @@ import asyncio
 import socket
 import traceback
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from pathlib import Path
@@ -319,6 +320,20 @@ async def test_an_answer_that_cannot_be_understood_is_told_as_trouble_of_the_ser
         await client.jobs([])
 
 
+@pytest.mark.parametrize("status", [400, 404, 409])
+async def test_a_listing_that_is_refused_tells_of_the_service_and_not_of_what_is_listed(
+    client: IbmClient, control: EmulatorControl, status: int
+) -> None:
+    """A job in doubt, or one that waits, must not be given up for it."""
+    for read in (client.devices, client.usage, lambda: client.jobs([])):
+        control.fault("GET *", "respond", status=status)
+        with pytest.raises(Unavailable):
+            await read()
+        assert client._health.current().health is Health.NOT_SERVING
+        await read()
+        assert client._health.current().health is Health.SERVING
+
+
 async def test_half_a_body_is_told_as_trouble_of_the_service(client: IbmClient, control: EmulatorControl) -> None:
     control.fault("GET /backends", "cut", body_bytes=20)
     with pytest.raises(Unavailable):
@@ -349,6 +364,40 @@ async def test_no_more_calls_wait_than_may(new_client: Callable[..., IbmClient],
         await client.devices()
     control.clear_faults()
     await asyncio.gather(*calls)
+
+
+async def test_calls_that_were_not_even_begun_say_nothing_of_the_provider(
+    new_client: Callable[..., IbmClient], control: EmulatorControl
+) -> None:
+    client = new_client(threads=1, max_waiting_calls=0, retries=0)
+    control.fault("GET /backends", "drop", when="before")
+    with pytest.raises(Unavailable):
+        await client.devices()
+    assert client._health.current().health is Health.NOT_SERVING
+    control.fault("GET /backends", "hang", seconds=None)
+    call = asyncio.create_task(client.devices())
+    await until(lambda: client._calls == 1)
+    with pytest.raises(ResourceExhausted):
+        await client.devices()
+    assert client._health.current().health is Health.NOT_SERVING
+    control.clear_faults()
+    with suppress(Unavailable):  # the connection is closed
+        await call
+
+
+@pytest.mark.parametrize("asked", ["99999999999999999999", format_datetime(datetime(9000, 1, 1, tzinfo=UTC))])
+async def test_nobody_waits_for_longer_than_an_hour_because_the_provider_asks_for_it(
+    client: IbmClient, control: EmulatorControl, asked: str
+) -> None:
+    control.fault("POST /jobs", "respond", status=429, retry_after=asked)
+    with pytest.raises(ResourceExhausted) as caught:
+        await submit(client)
+    assert caught.value.retry_after == 3600
+    control.fault("POST /identity/token", "respond", status=503, retry_after=asked)
+    control.expire_tokens()
+    with pytest.raises(Unavailable) as unavailable:
+        await client.devices()
+    assert unavailable.value.retry_after == pytest.approx(3600, abs=5)
 
 
 async def test_a_name_never_reaches_another_route(client: IbmClient, control: EmulatorControl) -> None:
