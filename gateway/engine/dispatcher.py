@@ -229,7 +229,11 @@ class Dispatcher:
         try:
             await handing
         except REFUSALS as error:
-            await self._refuse(job_id, error)
+            try:
+                await self._refuse(job_id, error)
+            except Exception:  # noqa: BLE001 - nobody waits for it; `run` finds out about the job
+                _log.exception("refusal_not_stored", account=self._provider.account, job=job_id)
+                self.put_back(job_id)
         except Exception:  # noqa: BLE001 - it was put back
             _log.exception("hand_over_failed", account=self._provider.account, job=job_id)
 

@@ -234,7 +234,11 @@ class Submissions:
             return await dispatcher.hand_over(stored, program), False
         except REFUSALS:
             # The caller is told, and nothing is left behind.
-            await self._store.delete_job(job.id, lambda _: None, audit_entry(caller, "job.refused", job.id))
+            try:
+                await self._store.delete_job(job.id, lambda _: None, audit_entry(caller, "job.refused", job.id))
+            except Exception:
+                dispatcher.put_back(job.id)
+                raise
             if job.session:
                 await self._sessions.check_open(job)
             raise

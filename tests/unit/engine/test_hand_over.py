@@ -131,3 +131,23 @@ async def test_a_job_whose_refusal_for_now_could_not_be_committed_is_looked_up_a
     assert job is not None
     await engine.status(job, JobStatus.QUEUED)
     assert len(provider.submitted) == 1
+
+
+@pytest.mark.parametrize("late", [False, True])
+async def test_a_job_whose_refusal_could_not_be_committed_is_looked_up_and_sent_again(
+    engine: Engine, provider: PolledProvider, monkeypatch: pytest.MonkeyPatch, late: bool
+) -> None:
+    """Whether its caller still waited for it, or not."""
+    if not late:
+        provider.answering.set()
+    provider.refusals = [InvalidArgument("No such gate.", reason=Reason.PROVIDER_REJECTED)]
+    # Commits: created as sent; [not answered yet;] refused.
+    commit = 3 if late else 2
+    monkeypatch.setitem(failpoints._ARMED, "store.before_commit", failpoints._Armed("error", 0.0, commit))
+    (outcome,) = await asyncio.gather(engine.submit(request_id="r"), return_exceptions=True)
+    assert late != isinstance(outcome, GatewayError)
+    provider.answering.set()
+    job = await engine.store.get_job_by_request_id(ALICE.tenant, "r")
+    assert job is not None
+    await engine.status(job, JobStatus.QUEUED)
+    assert len(provider.submitted) == 1
