@@ -28,7 +28,7 @@ _LIMIT_SECONDS = 300.0
 _RATE_SECONDS = 15.0
 """Wait after 429 where the provider names none."""
 _LONGEST_WAIT = 3600.0
-"""Most seconds for which the provider is left alone because it asks for it: a slip in a header must not stop an account for days."""
+"""Most seconds for which the provider is left alone because it asks for that: a slip there must not stop an account for days."""
 
 
 class _Meaning(NamedTuple):

@@ -63,9 +63,7 @@ async def test_what_is_not_found_is_sent_again_after_the_settle_time(engine: Eng
 
 
 @pytest.mark.parametrize("error", [Unavailable("No route."), NotFound("There is nothing at this address.")])
-async def test_a_look_that_fails_settles_nothing(
-    engine: Engine, provider: PolledProvider, error: GatewayError
-) -> None:
+async def test_a_look_that_fails_settles_nothing(engine: Engine, provider: PolledProvider, error: GatewayError) -> None:
     provider.lost_replies = [True]
     provider.find_errors = [error] * 3
     adopted = await engine.status(await engine.submit(), JobStatus.QUEUED)
