@@ -233,15 +233,22 @@ class Submissions:
         try:
             return await dispatcher.hand_over(stored, program), False
         except REFUSALS:
-            # The caller is told, and nothing is left behind.
-            try:
-                await self._store.delete_job(job.id, lambda _: None, audit_entry(caller, "job.refused", job.id))
-            except Exception:
-                dispatcher.put_back(job.id)
-                raise
-            if job.session:
-                await self._sessions.check_open(job)
+            await self._take_back(caller, job)
             raise
+
+    async def _take_back(self, caller: Caller, job: Job) -> None:
+        """Leave nothing of a job that its provider refused, as its caller is told.
+
+        Raises:
+            FailedPrecondition: It was refused because its session has ended.
+        """
+        try:
+            await self._store.delete_job(job.id, lambda _: None, audit_entry(caller, "job.refused", job.id))
+        except Exception:
+            self._dispatchers[job.account].put_back(job.id)  # it finds out what is left
+            raise
+        if job.session:
+            await self._sessions.check_open(job)
 
     def _accepted(self, task: asyncio.Task[tuple[Job, bool]]) -> None:
         self._accepting.discard(task)
