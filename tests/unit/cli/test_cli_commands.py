@@ -72,6 +72,34 @@ def test_backends_of_all_pages_are_listed(fake: FakeGateway, qgateway: Command) 
     assert rows == [["device", "local", "27", "no", "active", "3"], ["sim", "local", "30", "yes", "active", "3"]]
 
 
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("run", "-", "--shots", str(2**63)), str(2**63)),
+        (("run", "-", "--seed", str(2**70)), str(2**70)),
+        (("run", "-", "--timeout", "-1"), "timeout"),
+        (("backends", "--min-qubits", str(2**31)), str(2**31)),
+        (("show", "\udcff"), "UTF-8"),
+        (("tag", "abc", "a", "\udcff"), "UTF-8"),
+    ],
+)
+def test_an_argument_that_no_request_can_hold_is_wrong_usage(
+    qgateway: Command, arguments: tuple[str, ...], words: str
+) -> None:
+    done = qgateway(*arguments, input=BELL)
+    assert done.returncode == 2
+    assert words in done.stderr
+
+
+def test_a_name_is_given_and_taken_away(fake: FakeGateway, qgateway: Command) -> None:
+    def rename(request: job_service_pb2.UpdateJobRequest, _context: Any) -> job_service_pb2.UpdateJobResponse:
+        return job_service_pb2.UpdateJobResponse(job=make_job(display_name=request.job.display_name))
+
+    fake.on("UpdateJob", rename)
+    assert "is now named 'a bell'" in qgateway("rename", "abc", "a bell").stdout
+    assert "has no name" in qgateway("rename", "abc", "").stdout
+
+
 def test_accounts_that_cannot_be_asked_are_noted_beside_the_backends_of_the_others(
     fake: FakeGateway, qgateway: Command
 ) -> None:
@@ -353,6 +381,23 @@ def test_result_writes_the_whole_result_to_a_file(fake: FakeGateway, qgateway: C
     assert qgateway("result", "abc", "-o", str(tmp_path / "result.json")).returncode == 0
     assert json.loads((tmp_path / "result.json").read_text())["job"] == JOB
     assert sorted(path.name for path in tmp_path.iterdir()) == ["result.json", "result.pb"]
+
+
+def test_result_writes_into_a_pipe_and_through_a_link(fake: FakeGateway, qgateway: Command, tmp_path: Path) -> None:
+    data = large_result(fake)
+    os.mkfifo(tmp_path / "pipe")
+    reader = os.open(tmp_path / "pipe", os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        assert qgateway("result", "abc", "--output", str(tmp_path / "pipe")).returncode == 0
+        assert os.read(reader, len(data) + 1) == data
+    finally:
+        os.close(reader)
+    assert (tmp_path / "pipe").is_fifo()
+    (tmp_path / "link").symlink_to(tmp_path / "target")
+    fake.on("DownloadJobResult", blob(data))
+    assert qgateway("result", "abc", "--output", str(tmp_path / "link")).returncode == 0
+    assert (tmp_path / "link").is_symlink()
+    assert (tmp_path / "target").read_bytes() == data
 
 
 def test_a_damaged_result_leaves_no_file(fake: FakeGateway, qgateway: Command, tmp_path: Path) -> None:

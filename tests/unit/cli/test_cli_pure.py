@@ -131,13 +131,19 @@ def test_since_refuses_what_it_does_not_understand(text: str) -> None:
         parse_since(text)
 
 
+@pytest.mark.parametrize("text", ["99999999w", "999999999999999999d", "9999-12-31T23:59:59-10:00"])
+def test_since_refuses_what_is_outside_of_the_calendar(text: str) -> None:
+    with pytest.raises(CommandError, match="calendar"):
+        parse_since(text)
+
+
 def test_parameters_are_numbers_by_name() -> None:
     assert parse_parameters(["theta=0.5", "v[0]=-1e-3"]) == {"theta": 0.5, "v[0]": -0.001}
 
 
 @pytest.mark.parametrize("texts", [["theta"], ["=1"], ["theta=x"], ["theta=1", "theta=2"]])
 def test_a_parameter_that_is_no_number_or_given_twice_is_refused(texts: list[str]) -> None:
-    with pytest.raises(CommandError, match="--param"):
+    with pytest.raises(CommandError, match="--param '"):
         parse_parameters(texts)
 
 
@@ -156,7 +162,7 @@ def test_qpy_is_told_by_its_content_and_each_circuit_is_bound() -> None:
     assert not make_program(data, {}, "").qpy.circuit_bindings
 
 
-@pytest.mark.parametrize("data", [b"", b" \n", b"\xff\xfe\x00", b"QISKIT\x0d"])
+@pytest.mark.parametrize("data", [b"", b" \n", b"\xff\xfe\x00", b"QISKIT\x0d", b"QISKIT" + bytes([255] * 300)])
 def test_a_file_that_is_neither_is_refused(data: bytes) -> None:
     with pytest.raises(CommandError):
         make_program(data, {}, "")

@@ -15,11 +15,17 @@ def whole_file(path: Path) -> Iterator[BinaryIO]:
     """Give a file to write, beside its place; it is moved there at the end, or removed after an error.
 
     Args:
-        path: Its place. What stands there before stays until the end.
+        path: Its place. What stands there before stays until the end. A device or a pipe is written to as it is, and a link
+            is followed.
 
     Raises:
         OSError: The file cannot be written.
     """
+    if path.exists() and not path.is_file():
+        with path.open("wb") as special:
+            yield special
+        return
+    path = path.resolve()
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
         with os.fdopen(handle, "wb") as file:

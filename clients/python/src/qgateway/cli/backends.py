@@ -8,14 +8,16 @@ import typer
 
 from qgateway.cli.output import size_text, time_text, yes_no
 from qgateway.cli.plain import plain
-from qgateway.cli.session import Session
+from qgateway.cli.session import Session, up_to
 from qgateway.v1 import backend_pb2, backend_service_pb2
 
 
 def backends(
     session: Session,
     account: Annotated[str, typer.Option(metavar="NAME", help="Only backends of this account.")] = "",
-    min_qubits: Annotated[int, typer.Option(min=0, help="Only backends with at least so many qubits.")] = 0,
+    min_qubits: Annotated[
+        int, typer.Option(min=0, callback=up_to(2**31 - 1), help="Only backends with at least so many qubits.")
+    ] = 0,
     operational: Annotated[bool, typer.Option("--operational", help="Only backends that take jobs now.")] = False,
 ) -> None:
     """List the backends."""

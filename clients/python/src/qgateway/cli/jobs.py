@@ -142,7 +142,9 @@ def tag(
 
 
 def rename(
-    session: Session, job: JobArgument, name: Annotated[str, typer.Argument(metavar="NAME", help="The new name.")]
+    session: Session,
+    job: JobArgument,
+    name: Annotated[str, typer.Argument(metavar="NAME", help="The new name; an empty one takes it away.")],
 ) -> None:
     """Give a job another name."""
     request = job_service_pb2.UpdateJobRequest(job=job_pb2.Job(name=_name(session, job), display_name=name))
@@ -151,8 +153,10 @@ def rename(
     found = connection.call(connection.jobs.UpdateJob, request, job_id=job_id(job)).job
     if session.output.as_json:
         session.output.document(job_data(found))
-    else:
+    elif found.display_name:
         session.output.text(f"Job {job_id(found.name)} is now named {found.display_name!r}.")
+    else:
+        session.output.text(f"Job {job_id(found.name)} has no name any more.")
 
 
 def delete(
@@ -197,10 +201,12 @@ def parse_since(text: str) -> datetime:
     Raises:
         CommandError: It is neither.
     """
-    if match := re.fullmatch(r"(\d+)([smhdw])", text):
-        return datetime.now(UTC) - timedelta(**{_UNITS[match[2]]: int(match[1])})
     try:
+        if match := re.fullmatch(r"([0-9]{1,18})([smhdw])", text):
+            return datetime.now(UTC) - timedelta(**{_UNITS[match[2]]: int(match[1])})
         return datetime.fromisoformat(text).astimezone(UTC)
+    except OverflowError:
+        raise CommandError(f"--since {text!r} lies outside of the calendar.") from None
     except ValueError:
         raise CommandError(f"--since {text!r} is neither a length such as 30m, 2h or 7d, nor an ISO date.") from None
 

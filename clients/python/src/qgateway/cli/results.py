@@ -134,7 +134,8 @@ def _save(session: Session, name: str, path: Path, *, as_json: bool) -> None:
             write(file)
     except OSError as error:
         raise CommandError(f"--output: cannot write {str(path)!r}: {error.strerror or error}.") from None
-    session.output.note(f"{path}: {size_text(path.stat().st_size)}")
+    if path.is_file():
+        session.output.note(f"{path}: {size_text(path.stat().st_size)}")
 
 
 @contextmanager

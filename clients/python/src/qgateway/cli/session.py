@@ -94,6 +94,7 @@ def command(app: typer.Typer, name: str | None = None) -> Callable[[Callable[...
             own = CommonOptions(**{each.name: arguments.pop(each.name) for each in _COMMON_PARAMETERS})
             session = Session(context.obj.overlaid(own))
             with _errors_become_exit_codes(session.output):
+                _refuse_what_is_no_text(arguments)
                 try:
                     function(session, **arguments)
                 finally:
@@ -133,6 +134,25 @@ def _errors_become_exit_codes(output: Output) -> Iterator[None]:
         raise typer.Exit(ExitCode.UNAVAILABLE) from None
     except KeyboardInterrupt:
         raise typer.Exit(ExitCode.INTERRUPTED) from None
+
+
+def _refuse_what_is_no_text(arguments: dict[str, Any]) -> None:
+    """Refuse bytes on the command line that are no UTF-8: no message can hold them."""
+    for name, value in arguments.items():
+        for text in value if isinstance(value, list) else [value]:
+            if isinstance(text, str) and not text.isascii() and any("\ud800" <= char <= "\udfff" for char in text):
+                raise CommandError(f"{name}: this is not text in UTF-8: {text!r}.")
+
+
+def up_to(most: int) -> Callable[[int | None], int | None]:
+    """Return a check for an option that takes a number: at most so much, else the request cannot hold it."""
+
+    def check(value: int | None) -> int | None:
+        if value is not None and abs(value) > most:
+            raise typer.BadParameter(f"{value} is more than {most}.")
+        return value
+
+    return check
 
 
 def job_name(job: str) -> str:

@@ -13,7 +13,7 @@ from qgateway.cli.backends import list_backends
 from qgateway.cli.exits import CommandError, ExitCode
 from qgateway.cli.jobs import job_data, status_of
 from qgateway.cli.results import Top, fetch_result, result_data, show_result
-from qgateway.cli.session import Session, job_id
+from qgateway.cli.session import Session, job_id, up_to
 from qgateway.cli.watching import Follower, Timeout, end_by_status, follow, follower_on
 from qgateway.v1 import backend_service_pb2, job_pb2, job_service_pb2, program_pb2
 
@@ -22,6 +22,7 @@ _QPY_COUNT = struct.Struct("!6x4xQ")
 """The head of a QPY file, all versions that can be sent: mark, four version bytes, number of circuits."""
 _SMALL_PROGRAM = 1024 * 1024
 """Bytes that fit into a request of any server; a larger program is measured against what the server takes."""
+_INT64 = 2**63 - 1
 _REQUEST_OVERHEAD = 64 * 1024
 _TRANSPILE = (
     job_pb2.TRANSPILE_LEVEL_0,
@@ -38,8 +39,12 @@ def run(
     backend: Annotated[
         str, typer.Option("--backend", "-b", metavar="NAME", help="Default: the first simulator that takes jobs.")
     ] = "",
-    shots: Annotated[int | None, typer.Option("--shots", "-s", help="Default: the gateway's, 4000.")] = None,
-    seed: Annotated[int | None, typer.Option(min=0, help="Seed of a simulator, for repeatable results.")] = None,
+    shots: Annotated[
+        int | None, typer.Option("--shots", "-s", callback=up_to(_INT64), help="Default: the gateway's, 4000.")
+    ] = None,
+    seed: Annotated[
+        int | None, typer.Option(min=0, callback=up_to(_INT64), help="Seed of a simulator, for repeatable results.")
+    ] = None,
     tag: Annotated[list[str] | None, typer.Option(metavar="TAG", help="A tag for the job. Repeatable.")] = None,
     name: Annotated[str, typer.Option(metavar="NAME", help="A name for the job.")] = "",
     within: Annotated[str, typer.Option("--session", metavar="SESSION", help="A session to run in, by its id.")] = "",
@@ -95,11 +100,9 @@ def make_program(data: bytes, parameters: dict[str, float], circuit_name: str) -
     """
     binding = [program_pb2.ParameterBinding(values=parameters)] if parameters else []
     if data.startswith(_QPY_MARK):
-        if len(data) < _QPY_COUNT.size:
-            raise CommandError("The file ends within the head of a QPY file.")
-        (count,) = _QPY_COUNT.unpack_from(data)
-        bindings = [program_pb2.CircuitBindings(circuit_index=index, bindings=binding) for index in range(count)]
-        return program_pb2.Program(qpy=program_pb2.QpyProgram(data=data, circuit_bindings=bindings if binding else ()))
+        indices = _circuit_indices(data)
+        bindings = [program_pb2.CircuitBindings(circuit_index=each, bindings=binding) for each in indices if binding]
+        return program_pb2.Program(qpy=program_pb2.QpyProgram(data=data, circuit_bindings=bindings))
     try:
         source = data.decode("utf-8-sig")
     except UnicodeDecodeError:
@@ -118,8 +121,8 @@ def parse_parameters(texts: list[str]) -> dict[str, float]:
     """
     values: dict[str, float] = {}
     for text in texts:
-        name, _, value = text.partition("=")
-        if not name or name in values:
+        name, equals, value = text.partition("=")
+        if not name or not equals or name in values:
             raise CommandError(f"--param {text!r}: give NAME=VALUE, each name once.")
         try:
             values[name] = float(value)
@@ -135,6 +138,16 @@ def _read(file: str) -> bytes:
         return Path(file).read_bytes()
     except OSError as error:
         raise CommandError(f"Cannot read {file!r}: {error.strerror}.") from None
+
+
+def _circuit_indices(data: bytes) -> range:
+    """Return the indices of the circuits in a QPY file, by its head."""
+    if len(data) < _QPY_COUNT.size:
+        raise CommandError("The file ends within the head of a QPY file.")
+    (count,) = _QPY_COUNT.unpack_from(data)
+    if count > len(data):
+        raise CommandError(f"The QPY file is damaged: {len(data)} bytes cannot hold {count} circuits.")
+    return range(count)
 
 
 def _default_backend(session: Session) -> str:

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 Timeout = Annotated[
     float | None,
-    typer.Option("--timeout", metavar="SECONDS", help="Stop after so long; exit code 5 if a job is waited for."),
+    typer.Option("--timeout", metavar="SECONDS", min=0, help="Stop after so long; exit code 5 if a job is waited for."),
 ]
 
 
