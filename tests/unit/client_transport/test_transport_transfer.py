@@ -108,6 +108,26 @@ async def test_a_gateway_that_stays_away_is_given_up(
     assert caught.value.code == "UNAVAILABLE"
 
 
+async def test_a_download_that_has_begun_waits_while_a_gateway_is_replaced(
+    fake: FakeGateway, download: Download, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("qgateway._resume.LONGEST_DELAY", 0.01)
+    away = [refusal("UNAVAILABLE")] * (3 * _transfer.MAX_FAILURES)
+    fake.on("DownloadJobResult", [blob(DATA, cut_after=3), *away, blob(DATA)])
+    assert await download() == DATA
+
+
+async def test_a_download_that_has_begun_does_not_wait_for_ever(
+    fake: FakeGateway, download: Download, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("qgateway._resume.LONGEST_DELAY", 0.01)
+    monkeypatch.setattr(_transfer, "PATIENCE", 0.2)
+    fake.on("DownloadJobResult", [blob(DATA, cut_after=3), refusal("UNAVAILABLE")])
+    with pytest.raises(GatewayCallError) as caught:
+        await download()
+    assert caught.value.code == "UNAVAILABLE"
+
+
 def test_a_result_is_downloaded_into_a_file(fake: FakeGateway, connection: Connection) -> None:
     fake.on("DownloadJobResult", [blob(DATA, cut_after=2), blob(DATA)])
     file = io.BytesIO()

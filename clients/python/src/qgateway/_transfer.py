@@ -23,7 +23,9 @@ from qgateway.v1 import job_service_pb2
 LONGEST_SILENCE = 60.0
 """Seconds without a chunk after which a download is taken up again, over a new connection."""
 MAX_FAILURES = 6
-"""How often in a row a transfer may break, without a byte between, before it is given up."""
+"""How often a transfer may fail to begin before it is given up."""
+PATIENCE = 120.0
+"""Seconds without a byte after which a download that had begun is given up: long enough for a gateway to be replaced."""
 _SLOWEST_UPLOAD = 256 * 1024
 """Bytes a second that an upload is given time for."""
 DEFAULT_CHUNK = 1024 * 1024
@@ -71,6 +73,8 @@ class Download:
         self._hash = hashlib.sha256()
         self._backoff = Backoff()
         self._failures = 0
+        self._heard: float | None = None
+        """When the last byte came, on the monotonic clock."""
 
     def request(self) -> Any:
         """Return the request for the bytes that are missing."""
@@ -94,7 +98,7 @@ class Download:
             raise self._corrupt(f"more than the {self._total} bytes announced")
         self._hash.update(data)
         if data:
-            self._failures = 0
+            self._heard = time.monotonic()
             self._backoff.progress()
         if self._progress:
             self._progress(self._done, self._total)
@@ -124,7 +128,11 @@ class Download:
             self.ended()
             return 0.0
         self._failures += 1
-        if self._failures > MAX_FAILURES:
+        if self._heard is None:
+            given_up = self._failures > MAX_FAILURES
+        else:
+            given_up = time.monotonic() - self._heard > PATIENCE
+        if given_up:
             raise error
         return self._backoff.delay_after(error)
 
