@@ -128,13 +128,14 @@ class Download:
             self.ended()
             return 0.0
         self._failures += 1
-        if self._heard is None:
-            given_up = self._failures > MAX_FAILURES
-        else:
-            given_up = time.monotonic() - self._heard > PATIENCE
-        if given_up:
+        if self._given_up():
             raise error
         return self._backoff.delay_after(error)
+
+    def _given_up(self) -> bool:
+        if self._heard is None:
+            return self._failures > MAX_FAILURES
+        return time.monotonic() - self._heard > PATIENCE
 
     def silent(self) -> GatewayCallError:
         """Return the error for a stream on which no chunk came in time."""
