@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable
-from contextlib import suppress
+from collections.abc import Awaitable, Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import TypeVar
@@ -46,6 +46,8 @@ class _Later:
     worker_failures: int = 0
     """How many of them the process that read the result did not outlive."""
     not_before: float = 0.0
+    absent_since: float | None = None
+    """Since when the provider has no result of it, although it is DONE."""
 
 
 class Poller:
@@ -72,6 +74,9 @@ class Poller:
         self._jobs: dict[str, str] = {}
         self._busy: dict[str, asyncio.Lock] = {}
         self._later: dict[str, _Later] = {}
+        self._long: dict[str, asyncio.Task[None]] = {}
+        """What takes long: results on their way, and calls that cancel jobs. Rounds go on beside it, and leave these jobs out."""
+        self._few_long = asyncio.Semaphore(_AT_ONCE)
         self._missing: dict[str, float] = {}
         """Since when the provider does not know a job, on the clock of the event loop."""
         self._failures = 0
@@ -84,16 +89,21 @@ class Poller:
 
     async def run(self) -> None:
         """Ask for the jobs until cancelled."""
-        while True:
-            while not self._jobs:
-                self._wake.clear()
-                await self._wake.wait()
-            try:
-                least = await self._round()
-            except Exception:  # noqa: BLE001 - the next round may do better, and nobody else would make one
-                _log.exception("round_failed", account=self._provider.account)
-                least = self._pacing.longest_poll
-            await self._pause(least)
+        try:
+            while True:
+                while not self._jobs:
+                    self._wake.clear()
+                    await self._wake.wait()
+                try:
+                    least = await self._round()
+                except Exception:  # noqa: BLE001 - the next round may do better, and nobody else would make one
+                    _log.exception("round_failed", account=self._provider.account)
+                    least = self._pacing.longest_poll
+                await self._pause(least)
+        finally:
+            for task in self._long.values():
+                task.cancel()
+            await asyncio.gather(*self._long.values(), return_exceptions=True)
 
     async def apply(self, update: ProviderUpdate) -> None:
         """Commit what one update says; ignore it if the job is final or gone."""
@@ -125,7 +135,11 @@ class Poller:
     async def _round(self) -> float:
         """Ask for all jobs once. Returns the least number of seconds until the next round."""
         now = _now()
-        asked = tuple(known for known in self._jobs if known not in self._later or self._later[known].not_before <= now)
+        asked = tuple(
+            known
+            for known in self._jobs
+            if known not in self._long and (known not in self._later or self._later[known].not_before <= now)
+        )
         if not asked:
             return 0.0
         try:
@@ -151,20 +165,46 @@ class Poller:
         return max(pause, error.retry_after or 0.0)
 
     async def _apply_safely(self, update: ProviderUpdate | NoNews) -> None:
-        try:
+        name = update.provider_job_id
+        with self._told_if_it_fails(name):
             if isinstance(update, NoNews):
-                self._try_later(update.provider_job_id, update.error)
-                await self._tell_trouble([update.provider_job_id], update.error)
+                self._try_later(name, update.error)
+                await self._tell_trouble([name], update.error)
+                return
+            if update.status is JobStatus.DONE:
+                self._begin_long(name, partial(self.apply, update))
                 return
             await self.apply(update)
-            job = await self._hub.job(self._jobs.get(update.provider_job_id, ""))
+            job = await self._hub.job(self._jobs.get(name, ""))
             if job is not None and job.cancel_requested and not job.status.is_final and not update.status.is_final:
                 # The call that asked for it may have failed, or come before the provider had the job.
-                await self.apply(await self._provider.cancel(update.provider_job_id))
+                self._begin_long(name, partial(self._cancel, name))
+
+    async def _cancel(self, provider_job_id: str) -> None:
+        await self.apply(await self._provider.cancel(provider_job_id))
+
+    def _begin_long(self, provider_job_id: str, work: Callable[[], Awaitable[None]]) -> None:
+        """Do what may take long about one job, and leave it out of the rounds meanwhile."""
+
+        async def do() -> None:
+            async with self._few_long:
+                with self._told_if_it_fails(provider_job_id):
+                    await work()
+
+        if provider_job_id in self._long:
+            return
+        task = self._long[provider_job_id] = asyncio.create_task(do())
+        task.add_done_callback(lambda _: self._long.pop(provider_job_id))
+
+    @contextmanager
+    def _told_if_it_fails(self, provider_job_id: str) -> Iterator[None]:
+        """Let one job's trouble not end the news of all others."""
+        try:
+            yield
         except GatewayError as error:
             _log.warning("update_not_applied", account=self._provider.account, detail=error.message)
-        except Exception:  # noqa: BLE001 - one job's trouble must not end the news of all others
-            _log.exception("update_not_applied", account=self._provider.account, job=update.provider_job_id)
+        except Exception:  # noqa: BLE001 - as above
+            _log.exception("update_not_applied", account=self._provider.account, provider_job_id=provider_job_id)
 
     async def _pause(self, least: float) -> None:
         """Wait until the next round is worth it, at least so many seconds."""
@@ -227,6 +267,10 @@ class Poller:
             await async_failpoint("result.fetched")
             result = await self._store.payloads.keep(fetched)
         except NotFound as error:
+            later = self._try_later(update.provider_job_id, error)
+            if not self._is_absent(later):
+                await self._tell_unfetched(job, error)
+                return
             failure = JobFailure(Reason.RESULT_ABSENT, error.message)
             await self._change(job.id, partial(transitions.failed, failure=failure))
         except OutOfRange as error:
@@ -235,8 +279,7 @@ class Poller:
             later = self._try_later(update.provider_job_id, error)
             later.worker_failures += isinstance(error, WorkerFailure)
             if later.worker_failures < _MOST_WORKER_FAILURES:
-                kind = PendingKind.FETCHING_RESULT
-                await self._change(job.id, partial(transitions.troubled, kind=kind, message=error.message))
+                await self._tell_unfetched(job, error)
                 return
             await self._change(job.id, partial(transitions.failed, failure=JobFailure(error.reason, error.message)))
         else:
@@ -244,6 +287,16 @@ class Poller:
                 await self._change(job.id, partial(transitions.finished, update=update, result=result))
             await async_failpoint("result.stored")
         await self._drop(update.provider_job_id)
+
+    async def _tell_unfetched(self, job: Job, error: GatewayError) -> None:
+        kind = PendingKind.FETCHING_RESULT
+        await self._change(job.id, partial(transitions.troubled, kind=kind, message=error.message))
+
+    def _is_absent(self, later: _Later) -> bool:
+        """Return whether a result was not found for so long that it is certainly not there."""
+        if later.absent_since is None:
+            later.absent_since = _now()
+        return _now() - later.absent_since >= self._pacing.settle_seconds
 
     def _try_later(self, provider_job_id: str, error: GatewayError) -> _Later:
         """Leave one job alone for a while, after something about it went wrong."""

@@ -35,6 +35,8 @@ class PolledProvider(ScriptedProvider):
         self.answering.set()
         self.find_errors: list[GatewayError] = []
         self.fetch_errors: list[GatewayError] = []
+        self.held: dict[str, asyncio.Event] = {}
+        """Jobs whose result comes, or which are cancelled, when the event is set."""
         self.cancel_errors: list[GatewayError] = []
         self.fetched: list[str] = []
         self.places_asked: list[str] = []
@@ -90,6 +92,7 @@ class PolledProvider(ScriptedProvider):
 
     async def fetch_result(self, provider_job_id: str) -> bytes:
         self.fetched.append(provider_job_id)
+        await self._held(provider_job_id)
         if self.fetch_errors:
             raise self.fetch_errors.pop(0)
         return f"result of {provider_job_id}".encode()
@@ -99,8 +102,13 @@ class PolledProvider(ScriptedProvider):
         return QueuePlace(int(provider_job_id.removeprefix("p")))
 
     async def cancel(self, provider_job_id: str) -> ProviderUpdate:
+        await self._held(provider_job_id)
         if self.cancel_errors:
             raise self.cancel_errors.pop(0)
         told = await super().cancel(provider_job_id)
         self.tell(provider_job_id, told.status, told.failure)
         return self.jobs[provider_job_id]
+
+    async def _held(self, provider_job_id: str) -> None:
+        if (event := self.held.get(provider_job_id)) is not None:
+            await event.wait()

@@ -134,10 +134,51 @@ async def test_a_job_is_not_done_before_its_result_is_here(engine: Engine, provi
 
 async def test_a_result_that_is_gone_fails_the_job(engine: Engine, provider: PolledProvider) -> None:
     job = await engine.submit()
-    provider.fetch_errors = [NotFound("It was read before.")]
+    provider.fetch_errors = [NotFound("It was read before.") for _ in range(1000)]
     provider.tell(job.provider_job_id, JobStatus.DONE)
+    await reaches(engine, job, PendingKind.FETCHING_RESULT)
     failed = await engine.status(job, JobStatus.ERROR)
     assert failed.failure == JobFailure(Reason.RESULT_ABSENT, "It was read before.")
+
+
+async def test_a_result_that_is_not_found_for_a_moment_is_no_loss(engine: Engine, provider: PolledProvider) -> None:
+    job = await engine.submit()
+    provider.fetch_errors = [NotFound("Not here."), NotFound("Not here.")]
+    provider.tell(job.provider_job_id, JobStatus.DONE)
+    await engine.status(job, JobStatus.DONE)
+
+
+async def test_results_that_take_long_hold_up_no_other_job(engine: Engine, provider: PolledProvider) -> None:
+    slow, other = [await engine.submit() for _ in range(5)], await engine.submit()
+    for job in slow:
+        provider.held[job.provider_job_id] = asyncio.Event()
+        provider.tell(job.provider_job_id, JobStatus.DONE)
+    await until(lambda: len(provider.fetched) == 4)
+    rounds = len(provider.polls)
+    await until(lambda: len(provider.polls) > rounds + 3)
+    provider.tell(other.provider_job_id, JobStatus.RUNNING)
+    await engine.status(other, JobStatus.RUNNING)
+    for event in provider.held.values():
+        event.set()
+    for job in slow:
+        await engine.status(job, JobStatus.DONE)
+    assert len(provider.fetched) == 5
+
+
+async def test_a_job_that_takes_long_to_be_cancelled_holds_up_no_other(
+    engine: Engine, provider: PolledProvider
+) -> None:
+    slow, other = await engine.submit(), await engine.submit()
+    provider.cancel_errors = [Unavailable("No route.")]
+    with pytest.raises(Unavailable):
+        await engine.jobs.cancel(ALICE, slow.id)
+    held = provider.held[slow.provider_job_id] = asyncio.Event()
+    rounds = len(provider.polls)
+    await until(lambda: len(provider.polls) > rounds + 3)
+    provider.tell(other.provider_job_id, JobStatus.RUNNING)
+    await engine.status(other, JobStatus.RUNNING)
+    held.set()
+    await engine.status(slow, JobStatus.CANCELLED)
 
 
 async def test_a_result_larger_than_the_account_takes_in_fails_the_job(
