@@ -35,6 +35,8 @@ class Hub:
         """The newest events."""
         self.turns: Turns
         """Who may write now."""
+        self.loop: asyncio.AbstractEventLoop
+        """Where it runs. To ask for it costs a system call: too much for each of thousands who wait."""
         self._jobs: OrderedDict[str, Job] = OrderedDict()
         self._waiting: dict[Topic, _Group] = {}
         self._filters: dict[JobFilter, _Group] = {}
@@ -45,6 +47,7 @@ class Hub:
 
     async def start(self) -> None:
         """Begin to follow the store."""
+        self.loop = asyncio.get_running_loop()
         self.turns = Turns()
         self.recent = RecentEvents(await self.store.last_revision())
         self.store.subscribe(self.publish)
@@ -143,7 +146,7 @@ class Hub:
     def _call(self, topic: Topic, event: JobEvent) -> None:
         """Give everyone who waits on a topic a turn."""
         group = self._waiting[topic]
-        group.called_by = event.revision
+        group.event = event
         self._forget(topic)
         self.turns.line_up(group)
 
@@ -165,7 +168,18 @@ class Watcher:
     What `next` returned must have been written when it is called again: its turn lasts as long.
     """
 
-    __slots__ = ("_ahead", "_hub", "_read_to", "_topic", "_wake", "position", "slow", "turn_since")
+    __slots__ = (
+        "_ahead",
+        "_hub",
+        "_patient_until",
+        "_read_to",
+        "_timer",
+        "_topic",
+        "_wake",
+        "position",
+        "slow",
+        "turn_since",
+    )
 
     def __init__(self, hub: Hub, topic: Topic, after: int) -> None:
         self.position = after
@@ -175,6 +189,9 @@ class Watcher:
         self._hub = hub
         self._topic = topic
         self._wake: asyncio.Future[None] | None = None
+        self._patient_until: float | None = None
+        """When to wake up though nothing happened; None while it does not wait for an event."""
+        self._timer: asyncio.TimerHandle | None = None
         self._ahead: deque[JobEvent] | None = None
         """Events that were read from the store."""
         self._read_to = 0
@@ -189,6 +206,8 @@ class Watcher:
         """End the turn, and count no more."""
         self._hub.turns.end(self)
         self._hub.leave(self._topic)
+        if self._timer is not None:
+            self._timer.cancel()
 
     async def next(self, patience: float) -> JobEvent | None:
         """Return the next event. None: none came within `patience` seconds, and there is none up to `position`.
@@ -197,19 +216,20 @@ class Watcher:
             OutOfRange: What follows the position is no longer kept.
             Unavailable: The server is about to stop.
         """
-        self._hub.turns.end(self)
         while True:
+            self._hub.turns.end(self)
             self._hub.check_open()
-            event = await self._look()
-            if event is not None:
+            event = await self._look() or await self._called(patience)
+            if event is None:
+                self._hub.check_open()
+                self.position = max(self.position, self._hub.last_revision)
+                return None
+            # A state may have been read, and told, before it was published.
+            if event.revision > self.position:
                 await self._take_turn()
                 failpoint("watch.tell")
                 self.position = event.revision
                 return event
-            if not await self._called(patience):
-                self._hub.check_open()
-                self.position = max(self.position, self._hub.last_revision)
-                return None
 
     def skip_to(self, revision: int) -> None:
         """Go on after a later revision: what is before it was told in another way."""
@@ -246,29 +266,44 @@ class Watcher:
         where = self._topic
         self._ahead = deque(event for event in events if isinstance(where, str) or where.matches(event.job))
 
-    async def _called(self, patience: float) -> bool:
-        """Wait for an event. Returns False if there was none for so many seconds."""
-        loop = asyncio.get_running_loop()
-        self._wake = wake = loop.create_future()
+    async def _called(self, patience: float) -> JobEvent | None:
+        """Wait for the next event, and for the turn to tell it. None: there was none for so many seconds."""
+        self._wake = self._hub.loop.create_future()
         group = self._hub.wait(self._topic, self)
-        timer = loop.call_later(patience, self.go)
+        self._wake_in(patience)
         try:
-            await wake
+            await self._wake
         finally:
-            timer.cancel()
-            self._wake = None
+            self._wake = self._patient_until = None
             self._hub.wait_no_more(self._topic, group, self)
-        if group.called_by is None:
-            return False
-        # There is nothing between the position and the event that called.
-        self.position = max(self.position, group.called_by - 1)
-        return True
+        return group.event
+
+    def _wake_in(self, seconds: float) -> None:
+        """Wake up after so many seconds at the latest.
+
+        A timer that is there already stays as long as it is not too late: thousands would set theirs anew at each event.
+        """
+        loop = self._hub.loop
+        self._patient_until = until = loop.time() + seconds
+        if self._timer is None or self._timer.when() > until:
+            if self._timer is not None:
+                self._timer.cancel()
+            self._timer = loop.call_at(until, self._look_at_clock)
+
+    def _look_at_clock(self) -> None:
+        self._timer = None
+        if self._patient_until is None:
+            return
+        if (left := self._patient_until - self._hub.loop.time()) > 0:
+            self._wake_in(left)
+        else:
+            self.go()
 
     async def _take_turn(self) -> None:
         turns = self._hub.turns
         if self.turn_since is not None or turns.begin(self):
             return
-        self._wake = asyncio.get_running_loop().create_future()
+        self._wake = self._hub.loop.create_future()
         alone = _Group(self)
         turns.line_up(alone)
         try:
@@ -281,12 +316,12 @@ class Watcher:
 class _Group:
     """Watchers who wait for the same, and after that for their turns."""
 
-    __slots__ = ("called_by", "watchers")
+    __slots__ = ("event", "watchers")
 
     def __init__(self, *watchers: Watcher) -> None:
         self.watchers = set(watchers)
-        self.called_by: int | None = None
-        """Revision of the first event since they began to wait; None before it."""
+        self.event: JobEvent | None = None
+        """The first since they began to wait, so that it is the next of each; None before it."""
 
     def take(self) -> Watcher | None:
         """Take one of them out; None if nobody is left."""

@@ -32,6 +32,8 @@ class StalledStreams:
         """Who is writing, and since when: the oldest first."""
         self._given_up: set[asyncio.Task[Any]] = set()
         self._timer: asyncio.TimerHandle | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        """The loop that runs; asked for once, as that takes a system call."""
 
     async def write(self, context: _Context, message: bytes) -> None:
         """Write a message, of the stream that the current task answers.
@@ -39,10 +41,10 @@ class StalledStreams:
         Raises:
             Unavailable: The reader did not take it in time.
         """
-        task = asyncio.current_task()
+        loop = self._loop = self._loop or asyncio.get_running_loop()
+        task = asyncio.current_task(loop)
         if task is None:
             raise RuntimeError("there is no task to end")
-        loop = asyncio.get_running_loop()
         self._begun[task] = loop.time()
         if self._timer is None:
             self._timer = loop.call_later(self._timeout, self._look)
