@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import json
 import ssl
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -21,6 +20,7 @@ from secrets import token_hex
 from typing import cast
 
 from benchmarks import http2
+from benchmarks.side_process import side_process
 
 TEXT_BYTES = 24
 """Length of the text that each call has of its own."""
@@ -64,22 +64,13 @@ class Calls:
 @contextmanager
 def calling(calls: Calls) -> Iterator[Callable[[int], float]]:
     """Run a caller. What it yields makes so many calls, and returns the seconds that took."""
-    command = [sys.executable, "-m", "benchmarks.call_load", json.dumps(asdict(calls))]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
-        stdin, stdout = process.stdin, process.stdout
-        assert stdin is not None
-        assert stdout is not None
+    with side_process("benchmarks.call_load", json.dumps(asdict(calls))) as caller:
 
         def make(number: int) -> float:
-            stdin.write(f"{number}\n")
-            stdin.flush()
-            line = stdout.readline()
-            if not line:
-                raise RuntimeError("the caller failed")
-            return float(line)
+            caller.command(str(number))
+            return float(caller.answer())
 
         yield make
-        process.communicate()  # the end of its input ends it
 
 
 class _Connection(asyncio.Protocol):

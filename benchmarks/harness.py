@@ -7,6 +7,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -88,6 +89,16 @@ def interleaved(
 def median(values: list[float]) -> float:
     """Return the median."""
     return statistics.median(values)
+
+
+def median_time(action: Callable[[], object], repeats: int) -> float:
+    """Repeat an action, and return the median of the seconds that it takes."""
+    times = []
+    for _ in range(repeats):
+        started = time.perf_counter()
+        action()
+        times.append(time.perf_counter() - started)
+    return median(times)
 
 
 _SERVE = (sys.executable, "-m", "gateway", "serve", "--dev", "--listen", "127.0.0.1:0")

@@ -7,9 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import io
-import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -19,7 +17,8 @@ from qgateway.v1 import program_pb2
 from qiskit import QuantumCircuit, qpy
 
 from benchmarks.bare_server import METHOD
-from benchmarks.harness import Figure, bare_server, gateway_server, interleaved, median
+from benchmarks.harness import Figure, bare_server, gateway_server, interleaved, median, median_time
+from benchmarks.side_process import side_process
 from gateway.domain.job import RunOptions
 from gateway.domain.provider import ProviderSubmission
 from gateway.workers import WorkerPool, WorkerProgramReader, WorkerSimulators
@@ -61,25 +60,20 @@ def run(progress: Callable[[], None]) -> list[Figure]:
 @contextmanager
 def _side(*arguments: str) -> Iterator[Callable[[], float]]:
     """Start one side; what it gives returns the median of some repetitions, in seconds."""
-    command = [sys.executable, "-m", "benchmarks.latency", *arguments]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+    with side_process("benchmarks.latency", *arguments) as side:
 
         def measure() -> float:
-            if process.stdin is None or process.stdout is None:
-                raise RuntimeError("the side has no pipes")
-            process.stdin.write("go\n")
-            process.stdin.flush()
-            return float(process.stdout.readline())
+            side.command("go")
+            return float(side.answer())
 
         yield measure
-        process.communicate()  # the end of its input ends it
 
 
 def _gateway_side(target: str, api_key: str) -> None:
     bell = _bell()
     with GatewayProvider(target=target, api_key=api_key) as provider:
         backend = provider.get_backend("local_simulator")
-        _answer(lambda: _median_time(lambda: backend.run(bell, shots=_SHOTS).result().get_counts()))
+        _answer(lambda: median_time(lambda: backend.run(bell, shots=_SHOTS).result().get_counts(), _REPEATS))
 
 
 def _bare_side(target: str) -> None:
@@ -92,12 +86,12 @@ def _bare_side(target: str) -> None:
             echo()
             echo()
 
-        _answer(lambda: _median_time(blocks))
+        _answer(lambda: median_time(blocks, _REPEATS))
 
 
 def _parts_side(target: str) -> None:
     with _blocks(target) as (echo, simulate):
-        _answer(lambda: 4 * _median_time(echo) + _median_time(simulate))
+        _answer(lambda: 4 * median_time(echo, _REPEATS) + median_time(simulate, _REPEATS))
 
 
 @contextmanager
@@ -120,15 +114,6 @@ def _answer(measure: Callable[[], float]) -> None:
     """Measure once for each line of input, until its end."""
     for _ in sys.stdin:
         print(measure(), flush=True)
-
-
-def _median_time(action: Callable[[], object]) -> float:
-    times = []
-    for _ in range(_REPEATS):
-        started = time.perf_counter()
-        action()
-        times.append(time.perf_counter() - started)
-    return median(times)
 
 
 def _new_loop() -> asyncio.AbstractEventLoop:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -19,7 +18,7 @@ from benchmarks.call_load import TEXT_BYTES, Calls, calling
 from benchmarks.harness import Figure, Server, bare_server, gateway_server, interleaved, median
 from benchmarks.stream_reader import Streams, reading
 from tests.emulators.ibm_quantum.process import EmulatorProcess
-from tests.support.ibm_accounts import ibm_account
+from tests.support.ibm_accounts import one_ibm_account
 
 _CONNECTIONS = 8
 _IN_FLIGHT = 8
@@ -118,12 +117,9 @@ def _event_rate(progress: Callable[[], None]) -> Figure:
 def _paced_gateway(folder: Path) -> Iterator[tuple[Server, bytes]]:
     """Run a gateway with an account whose jobs wait. Yields it, and a request for a job there without an id."""
     with EmulatorProcess() as emulator:
-        key = folder / "key"
-        key.write_text(emulator.api_key())
-        accounts = {"paced": ibm_account(emulator, "alpha", key_file=str(key), **_PACED)}
         policy = folder / "policy.toml"
         policy.write_text(_POLICY)
-        settings = {"ACCOUNTS": json.dumps(accounts), "ACCESS__POLICY": str(policy)}
+        settings = {**one_ibm_account(emulator, folder, **_PACED), "ACCESS__POLICY": str(policy)}
         with gateway_server(folder / "qgateway.db", **settings) as server:
             circuits = [program_pb2.OpenQasmCircuit(source=_FLIP)]
             program = program_pb2.Program(openqasm=program_pb2.OpenQasmProgram(circuits=circuits))

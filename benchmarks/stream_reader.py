@@ -13,7 +13,6 @@ from __future__ import annotations
 import asyncio
 import json
 import struct
-import subprocess
 import sys
 import time
 from collections.abc import Iterator
@@ -21,6 +20,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 
 from benchmarks import http2
+from benchmarks.side_process import SideProcess, side_process
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,35 +42,24 @@ class Streams:
 class Reader:
     """A process that reads streams."""
 
-    def __init__(self, process: subprocess.Popen[str]) -> None:
+    def __init__(self, process: SideProcess) -> None:
         self._process = process
-
-    def command(self, command: str) -> None:
-        """Give it a command."""
-        assert self._process.stdin is not None
-        self._process.stdin.write(command + "\n")
-        self._process.stdin.flush()
+        self.command = process.command
 
     def times(self) -> list[float]:
         """Return its answer."""
-        assert self._process.stdout is not None
-        line = self._process.stdout.readline()
-        if not line:
-            raise RuntimeError("the reader failed")
-        times: list[float] = json.loads(line)
+        times: list[float] = json.loads(self._process.answer())
         return times
 
 
 @contextmanager
 def reading(streams: Streams) -> Iterator[Reader]:
     """Run a reader, with its streams open."""
-    command = [sys.executable, "-m", "benchmarks.stream_reader", json.dumps(asdict(streams))]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+    with side_process("benchmarks.stream_reader", json.dumps(asdict(streams))) as process:
         reader = Reader(process)
         reader.command("open")
         reader.times()
         yield reader
-        process.communicate()  # the end of its input ends it
 
 
 class Connection(asyncio.Protocol):

@@ -6,7 +6,6 @@ The same client reads, or writes, prepared bytes on both sides. What it would do
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import os
 import tempfile
 import threading
@@ -22,22 +21,7 @@ from qgateway.v1 import job_service_pb2
 
 from benchmarks.bare_streams import CHUNK_BYTES, DOWNLOAD, UPLOAD
 from benchmarks.harness import Figure, Server, bare_server, gateway_server, interleaved, median
-from gateway.domain.access import AuditEntry
-from gateway.domain.job import (
-    Change,
-    EventType,
-    Job,
-    JobStatus,
-    ProgramKind,
-    ProgramSummary,
-    ResultSummary,
-    RunOptions,
-    new_id,
-    utc_now,
-    with_status,
-)
-from gateway.domain.payload import KeptFile
-from gateway.store import Store
+from tests.support.stored_jobs import store_done_job
 
 _CHUNKS = 512
 _BYTES = _CHUNKS * CHUNK_BYTES
@@ -52,7 +36,7 @@ def run(progress: Callable[[], None]) -> list[Figure]:
     """Measure a download and an upload of 512 MiB."""
     with tempfile.TemporaryDirectory(prefix="qgateway-bench-") as folder, asyncio.Runner() as runner:
         path = Path(folder) / "qgateway.db"
-        name = runner.run(_store_result(path))
+        name = runner.run(store_done_job(path, os.urandom(_BYTES)))
         settings = {"STORE__PATH": str(path), "SERVER__MAX_PROGRAM_BYTES": str(_BYTES + CHUNK_BYTES), "ACCOUNTS": "{}"}
         result = set(_payloads(path))
         with gateway_server(**settings) as gateway, bare_server("benchmarks.bare_streams") as bare:
@@ -182,21 +166,3 @@ def _growth(pid: int, growths: list[float]) -> Iterator[None]:
         over.set()
         sampler.join()
         growths.append((most - before) / 2**20)
-
-
-async def _store_result(path: Path) -> str:
-    """Store a job that is DONE with a result; return its name."""
-    store = await Store.open(path)
-    try:
-        program = b"\x12\x00"
-        now = utc_now()
-        summary = ProgramSummary(ProgramKind.QPY, 1, len(program), hashlib.sha256(program).hexdigest(), 1)
-        job = Job(new_id(), "dev", "dev", "local", "local_simulator", RunOptions(), summary, now, now)
-        await store.create_job(job, program, AuditEntry(now, "dev", "dev", "job.submit", f"jobs/{job.id}"))
-        kept = await store.payloads.keep(os.urandom(_BYTES))
-        assert isinstance(kept, KeptFile)
-        done = with_status(job, JobStatus.DONE, now, result=ResultSummary(kept.size_bytes, kept.sha256))
-        await store.change_job(job.id, lambda _: Change(done, EventType.STATUS_CHANGED, result=kept))
-    finally:
-        await store.close()
-    return f"jobs/{job.id}"

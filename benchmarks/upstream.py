@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import tempfile
-import time
 import uuid
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -18,9 +17,9 @@ import grpc
 import requests
 from qgateway.v1 import job_service_pb2, job_service_pb2_grpc, program_pb2
 
-from benchmarks.harness import Figure, gateway_server, interleaved, median
+from benchmarks.harness import Figure, gateway_server, interleaved, median, median_time
 from tests.emulators.ibm_quantum.process import EmulatorProcess
-from tests.support.ibm_accounts import ibm_account
+from tests.support.ibm_accounts import one_ibm_account
 
 _TARGET = 2.0
 _ROUNDS = 21
@@ -38,10 +37,7 @@ def run(progress: Callable[[], None]) -> list[Figure]:
     with ExitStack() as parts:
         folder = Path(parts.enter_context(tempfile.TemporaryDirectory(prefix="qgateway-bench-")))
         emulator = parts.enter_context(EmulatorProcess({"manual": True}))
-        key = folder / "key"
-        key.write_text(emulator.api_key())
-        accounts = {"ibm": ibm_account(emulator, "alpha", key_file=str(key), **_PACE)}
-        gateway = parts.enter_context(gateway_server(ACCOUNTS=json.dumps(accounts)))
+        gateway = parts.enter_context(gateway_server(**one_ibm_account(emulator, folder, **_PACE)))
         channel = parts.enter_context(grpc.insecure_channel(gateway.target))
         jobs = job_service_pb2_grpc.JobServiceStub(channel)
         metadata = (("authorization", f"Bearer {gateway.api_key}"),)
@@ -67,7 +63,7 @@ def run(progress: Callable[[], None]) -> list[Figure]:
         def post() -> None:
             session.post(url, data=body, headers={"Content-Type": "application/json"}).raise_for_status()
 
-        measures = {"gateway": lambda: _median_time(submit), "bare": lambda: _median_time(post)}
+        measures = {"gateway": lambda: median_time(submit, _REPEATS), "bare": lambda: median_time(post, _REPEATS)}
         for warm_up in measures.values():
             warm_up()
         near = interleaved(measures, _ROUNDS, progress)
@@ -95,12 +91,3 @@ def _session(emulator: EmulatorProcess) -> requests.Session:
         {"Authorization": f"Bearer {token}", "Service-CRN": emulator.crn(), "IBM-API-Version": "2026-04-15"}
     )
     return session
-
-
-def _median_time(action: Callable[[], None]) -> float:
-    times = []
-    for _ in range(_REPEATS):
-        started = time.perf_counter()
-        action()
-        times.append(time.perf_counter() - started)
-    return median(times)

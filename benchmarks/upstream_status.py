@@ -5,7 +5,6 @@ The service is the emulator, which answers every call after a while, as a servic
 
 from __future__ import annotations
 
-import json
 import os
 import tempfile
 import time
@@ -19,7 +18,7 @@ from qiskit import QuantumCircuit
 
 from benchmarks.harness import Figure, gateway_server, interleaved
 from tests.emulators.ibm_quantum.process import EmulatorProcess
-from tests.support.ibm_accounts import ibm_account
+from tests.support.ibm_accounts import one_ibm_account
 
 _TARGET = 0.05
 _ROUNDS = 10
@@ -33,10 +32,7 @@ def run(progress: Callable[[], None]) -> list[Figure]:
     with ExitStack() as parts:
         folder = Path(parts.enter_context(tempfile.TemporaryDirectory(prefix="qgateway-bench-")))
         emulator = parts.enter_context(EmulatorProcess({"manual": True}))
-        key = folder / "key"
-        key.write_text(emulator.api_key())
-        accounts = {"ibm": ibm_account(emulator, "alpha", key_file=str(key))}
-        gateway = parts.enter_context(gateway_server(ACCOUNTS=json.dumps(accounts)))
+        gateway = parts.enter_context(gateway_server(**one_ibm_account(emulator, folder)))
         provider = parts.enter_context(GatewayProvider(target=gateway.target, api_key=gateway.api_key))
         job = provider.get_backend("ibm_alder").run(_flip(), transpile=1)
         (upstream,) = emulator.control.jobs()

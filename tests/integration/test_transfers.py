@@ -21,22 +21,8 @@ from qgateway.exceptions import IBMJobApiError
 from qgateway.v1 import job_pb2, job_service_pb2, program_pb2, result_pb2
 from qiskit import QuantumCircuit
 
-from gateway.domain.access import AuditEntry
-from gateway.domain.job import (
-    Change,
-    EventType,
-    Job,
-    JobStatus,
-    ProgramKind,
-    ProgramSummary,
-    ResultSummary,
-    RunOptions,
-    new_id,
-    with_status,
-)
-from gateway.domain.payload import KeptFile
-from gateway.store import Store
 from tests.support.gateway_process import GatewayProcess
+from tests.support.stored_jobs import store_done_job
 from tests.support.tcp_proxy import TcpProxy
 from tests.support.waiting import wait_until
 from tests.support.wire import Wire, connected
@@ -48,29 +34,7 @@ NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
 
 async def stored(folder: Path, result: bytes) -> str:
     """Store a job that is DONE with a result, for a gateway that is not started yet; return its name."""
-    store = await Store.open(folder / "store" / "qgateway.db")
-    try:
-        program = b"\x12\x00"
-        job = Job(
-            id=new_id(),
-            tenant="dev",
-            creator="dev",
-            account="local",
-            backend="local_simulator",
-            options=RunOptions(),
-            program=ProgramSummary(ProgramKind.QPY, 1, len(program), hashlib.sha256(program).hexdigest(), 1),
-            created_at=NOW,
-            updated_at=NOW,
-        )
-        await store.create_job(job, program, AuditEntry(NOW, "dev", "dev", "job.submit", f"jobs/{job.id}"))
-        kept = await store.payloads.keep(result)
-        assert isinstance(kept, KeptFile)
-        summary = ResultSummary(kept.size_bytes, kept.sha256)
-        done = with_status(job, JobStatus.DONE, NOW, result=summary)
-        await store.change_job(job.id, lambda _: Change(done, EventType.STATUS_CHANGED, result=kept))
-    finally:
-        await store.close()
-    return f"jobs/{job.id}"
+    return await store_done_job(folder / "store" / "qgateway.db", result)
 
 
 def large_result(experiments: int, size: int) -> bytes:

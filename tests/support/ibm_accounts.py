@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
 from typing import Any
 
 from tests.emulators.ibm_quantum.process import EmulatorProcess
@@ -28,3 +30,16 @@ def ibm_account(emulator: EmulatorProcess, name: str, **changes: Any) -> dict[st
         **changes,
     }
     return {key: value for key, value in settings.items() if value is not None}
+
+
+def one_ibm_account(emulator: EmulatorProcess, folder: Path, **changes: Any) -> dict[str, str]:
+    """Return the settings of a gateway whose only account is `alpha`, with its key in a file.
+
+    Args:
+        emulator: The emulator.
+        folder: Where to put the file.
+        changes: As in `ibm_account`.
+    """
+    key = folder / "alpha.key"
+    key.write_text(emulator.api_key("alpha"))
+    return {"ACCOUNTS": json.dumps({"alpha": ibm_account(emulator, "alpha", key_file=str(key), **changes)})}

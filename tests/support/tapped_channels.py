@@ -143,13 +143,17 @@ def _make(
     return make(method, request_serializer, deserialize, *arguments, **options)
 
 
-class _Callable:
-    """An RPC with a stream of answers."""
+class _TappedRpc:
+    """An RPC, and who listens to it."""
 
     def __init__(self, inner: Any, method: str, listener: Listener) -> None:
         self._inner = inner
         self._method = method
         self._listener = listener
+
+
+class _Callable(_TappedRpc):
+    """An RPC with a stream of answers."""
 
     def __call__(self, *arguments: Any, **options: Any) -> Any:
         self._listener.sent(options.get("metadata"))
@@ -186,13 +190,8 @@ class _UnaryResponse(_Callable):
         return self._heard(self._inner.future(*arguments, **options))
 
 
-class _AioCallable:
+class _AioCallable(_TappedRpc):
     """An RPC of asyncio."""
-
-    def __init__(self, inner: Any, method: str, listener: Listener) -> None:
-        self._inner = inner
-        self._method = method
-        self._listener = listener
 
     def __call__(self, *arguments: Any, **options: Any) -> Any:
         self._listener.sent(options.get("metadata"))

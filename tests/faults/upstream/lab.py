@@ -14,9 +14,6 @@ from tests.emulators.ibm_quantum.remote import EmulatorControl
 from tests.support.gateway_process import GatewayProcess
 from tests.support.wire import Wire, connected, submission
 
-FAST = {"shortest_poll": 0.05, "longest_poll": 0.5, "submits_per_minute": 60_000, "settle_seconds": 1}
-"""Settings of an account that waits for nothing longer than a test has time for."""
-
 FULL = bool(os.environ.get("GATEWAY_FAULTS_FULL"))
 """Whether to try all that there is (`make torture-upstream`), and not each kind of thing once."""
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import json
 import os
 import random
 import signal
@@ -25,8 +24,9 @@ from qgateway.v1 import job_pb2, job_service_pb2, job_service_pb2_grpc
 
 from tests.emulators.ibm_quantum.process import EmulatorProcess
 from tests.emulators.ibm_quantum.remote import EmulatorControl
-from tests.faults.upstream.lab import COUNTS, FAST, request_of
+from tests.faults.upstream.lab import COUNTS, request_of
 from tests.support.gateway_process import GatewayProcess
+from tests.support.ibm_accounts import one_ibm_account
 
 SUBMISSION_FAULTS: tuple[dict[str, Any], ...] = (
     {"action": "drop", "when": "before", "probability": 0.03},
@@ -207,19 +207,7 @@ class Torture:
 
 def lab_settings(emulator: EmulatorProcess, folder: Path, **changes: Any) -> dict[str, str]:
     """Return the settings of a gateway whose account `alpha` is at an emulator; its key is put into a folder."""
-    key = folder / "alpha.key"
-    key.write_text(emulator.api_key("alpha"))
-    account = {
-        "provider": "ibm",
-        "crn": emulator.crn("alpha"),
-        "key_file": str(key),
-        "api_url": f"{emulator.url}/api/v1",
-        "iam_url": emulator.url,
-        "use_environment": False,
-        **FAST,
-        **changes,
-    }
-    return {"ACCOUNTS": json.dumps({"alpha": account}), "SERVER__HEARTBEAT_INTERVAL": "1"}
+    return {**one_ibm_account(emulator, folder, **changes), "SERVER__HEARTBEAT_INTERVAL": "1"}
 
 
 def main() -> int:

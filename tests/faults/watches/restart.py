@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import random
 import time
 from collections import Counter
@@ -25,6 +24,7 @@ from tests.faults.watches.tape import Archive, Tape
 from tests.faults.watches.truth import stored_truth
 from tests.faults.watches.watchers import CHANNEL_OPTIONS, RawWatcher, World
 from tests.support.gateway_process import GatewayProcess
+from tests.support.ibm_accounts import one_ibm_account
 from tests.support.tcp_proxy import TcpProxy
 from tests.support.wire import submission
 
@@ -125,19 +125,8 @@ async def restart_under_watches(folder: Path, *, watches: int, jobs: int, window
 
 
 def _settings(folder: Path, emulator: EmulatorProcess) -> dict[str, str]:
-    key = folder / "alpha.key"
-    key.write_text(emulator.api_key("alpha"))
-    account = {
-        "provider": "ibm",
-        "crn": emulator.crn("alpha"),
-        "key_file": str(key),
-        "api_url": f"{emulator.url}/api/v1",
-        "iam_url": emulator.url,
-        "use_environment": False,
-        "submits_per_minute": 60_000,
-        **_POLL,
-    }
-    return {"ACCOUNTS": json.dumps({"alpha": account}), "SERVER__HEARTBEAT_INTERVAL": str(_HEARTBEAT)}
+    account = one_ibm_account(emulator, folder, settle_seconds=None, **_POLL)
+    return {**account, "SERVER__HEARTBEAT_INTERVAL": str(_HEARTBEAT)}
 
 
 async def _submit(channel: grpc.aio.Channel, world: World, count: int) -> list[str]:

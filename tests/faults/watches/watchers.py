@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import aclosing, asynccontextmanager, closing, suppress
+from contextlib import aclosing, asynccontextmanager, closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -286,25 +286,28 @@ def _library_watch(world: World, job: str, name: str, target: str, rng: random.R
 
 
 async def _follow_with_aio(world: World, connection: AioConnection, tape: Tape, state: WatchState) -> None:
-    try:
+    with _refusals_on(tape):
         async with aclosing(aio_watch(connection, state)) as items:
             async for item in items:
                 if _is_last(world, tape, state, item):
                     return
         tape.ended()
-    except GatewayCallError as error:
-        tape.refused(error.code, str(error))
-    except WatchTimeout as error:
-        tape.refused("DEADLINE_EXCEEDED", str(error))
 
 
 def _follow_with_library(world: World, connection: Connection, tape: Tape, state: WatchState) -> None:
-    try:
+    with _refusals_on(tape):
         with closing(watch(connection, state)) as items:
             for item in items:
                 if _is_last(world, tape, state, item):
                     return
         tape.ended()
+
+
+@contextmanager
+def _refusals_on(tape: Tape) -> Iterator[None]:
+    """Take down how a watch of the library was refused."""
+    try:
+        yield
     except GatewayCallError as error:
         tape.refused(error.code, str(error))
     except WatchTimeout as error:

@@ -14,7 +14,6 @@ from qgateway.v1 import program_pb2, result_pb2
 from qiskit import QuantumCircuit
 
 from gateway.domain.errors import (
-    FailedPrecondition,
     GatewayError,
     InvalidArgument,
     NotFound,
@@ -24,37 +23,16 @@ from gateway.domain.errors import (
     SubmissionInDoubt,
     Unavailable,
 )
-from gateway.domain.job import JobStatus, MeasLevel, ProgramKind, ProgramSummary, RunOptions, SchedulingMode
-from gateway.domain.program import PreparedProgram
-from gateway.domain.provider import Health, NoNews, Provider, ProviderJobQuery, ProviderSubmission
+from gateway.domain.job import JobStatus, RunOptions, SchedulingMode
+from gateway.domain.provider import Health, Provider, ProviderJobQuery
 from gateway.domain.session import SessionState
 from gateway.providers.ibm.bodies import new_job
 from tests.emulators.ibm_quantum.remote import EmulatorControl
 from tests.support.waiting import until
 from tests.unit.emulators.caller import sampler_params
 from tests.unit.ibm.conftest import Bench
-from tests.unit.workers.make import BELL, bell, qpy_program, text_program
-
-PROGRAM = qpy_program(bell())
-
-
-def raw_program(parameters: bytes) -> bytes:
-    program = program_pb2.RawProgram(program_id="sampler", parameters=parameters)
-    return program_pb2.Program(raw=program).SerializeToString()
-
-
-def raw(parameters: bytes, program_id: str = "sampler") -> PreparedProgram:
-    program = program_pb2.RawProgram(program_id=program_id, parameters=parameters).SerializeToString()
-    return PreparedProgram(ProgramSummary(ProgramKind.RAW, 0, len(program), "", 0), program, dynamic=False)
-
-
-def raw_submission(parameters: bytes, marker: str = "m1", **fields: Any) -> ProviderSubmission:
-    return ProviderSubmission(marker, "ibm_alder", raw(parameters), RunOptions(), f"jobs/{marker}", **fields)
-
-
-def raw_jobs(count: int) -> list[ProviderSubmission]:
-    parameters = orjson.dumps(sampler_params())
-    return [raw_submission(parameters, f"m{number}") for number in range(count)]
+from tests.unit.ibm.make import PROGRAM, raw_program, raw_submission
+from tests.unit.workers.make import qpy_program
 
 
 async def test_it_is_a_provider(bench: Bench) -> None:
@@ -64,122 +42,6 @@ async def test_it_is_a_provider(bench: Bench) -> None:
     assert [update async for update in provider.updates()] == []
     await bench.backend()
     assert provider.health().health is Health.SERVING
-
-
-# --- Backends ---------------------------------------------------------------------------------------------------------------
-
-
-async def test_a_backend_is_described_in_si_units_with_errors_and_durations(bench: Bench) -> None:
-    backend = await bench.backend()
-    assert backend.dt == pytest.approx(4e-9)
-    assert backend.rep_delay_range == pytest.approx((20e-6, 500e-6))
-    assert backend.default_rep_delay == pytest.approx(250e-6)
-    assert (backend.account, backend.num_qubits, backend.max_shots) == ("alpha", 5, 100_000)
-    assert backend.qubits[0].t1 is not None
-    assert 1e-6 < backend.qubits[0].t1 < 1e-2
-    assert backend.qubits[0].frequency is not None
-    assert backend.qubits[0].frequency > 1e9
-    instructions = {item.name: item for item in backend.instructions}
-    assert {"cz", "rz", "sx", "x", "measure", "reset", "delay"} <= set(instructions)
-    cz = instructions["cz"].properties[0]
-    assert cz.error is not None
-    assert cz.duration is not None
-    assert 1e-9 < cz.duration < 1e-5
-    measure = instructions["measure"].properties[0]
-    assert measure.duration is not None
-    assert (await bench.provider.backend_status("ibm_cedar")).operational is False
-    assert backend.dynamic_circuits
-
-
-async def test_fractional_gates_are_offered_only_where_they_are_wanted(new_bench: Callable[..., Bench]) -> None:
-    usual, fractional = await new_bench().backend(), await new_bench(fractional_gates=True).backend()
-    assert {"rx", "rzz"}.isdisjoint(usual.supported_instructions)
-    assert {"rx", "rzz"}.isdisjoint(item.name for item in usual.instructions)
-    assert {"rx", "rzz"} <= set(fractional.supported_instructions)
-
-
-async def test_backends_are_read_once_however_many_ask(bench: Bench, control: EmulatorControl) -> None:
-    listings = await asyncio.gather(*(bench.provider.backends() for _ in range(5)))
-    assert {backend.name for backend in listings[0]} == {"ibm_alder", "ibm_birch", "ibm_cedar"}
-    assert (await bench.provider.backend("ibm_alder")) is listings[0][0]
-    counts = control.counts()
-    assert counts["GET /backends"] == 1
-    assert counts["GET /backends/{backend}/configuration"] == 3
-    with pytest.raises(NotFound) as caught:
-        await bench.provider.backend("ibm_nowhere")
-    assert caught.value.reason is Reason.BACKEND_NOT_FOUND
-
-
-async def test_known_backends_outlast_an_outage(new_bench: Callable[..., Bench], control: EmulatorControl) -> None:
-    bench = new_bench(status_seconds=0.0, description_seconds=0.0)
-    before = await bench.backend()
-    control.fault("GET /backends*", "respond", status=503, times=None)
-    assert await bench.backend() is before
-    assert bench.provider.health().health is Health.NOT_SERVING
-
-
-async def test_a_backend_that_cannot_be_read_does_not_hide_the_others(bench: Bench, control: EmulatorControl) -> None:
-    control.fault("GET /api/v1/backends/ibm_birch/configuration", "garble", body="{}", times=None)
-    assert {backend.name for backend in await bench.provider.backends()} == {"ibm_alder", "ibm_cedar"}
-
-
-async def test_the_calibration_is_that_of_the_time_asked_for(bench: Bench) -> None:
-    then = datetime(2026, 2, 3, 12, tzinfo=UTC)
-    properties = await bench.provider.properties("ibm_alder", then)
-    assert properties is not None
-    assert properties.last_update == datetime(2026, 2, 3, 4, tzinfo=UTC)
-    assert {measurement.parameter for measurement in properties.qubits[0]} >= {"T1", "readout_error"}
-    assert await bench.provider.properties("ibm_alder", datetime(2020, 1, 1, tzinfo=UTC)) is None
-    with pytest.raises(NotFound):
-        await bench.provider.properties("ibm_nowhere", None)
-
-
-async def test_a_circuit_that_is_not_in_the_instruction_set_is_refused_before_anything_is_sent(
-    bench: Bench, control: EmulatorControl
-) -> None:
-    with pytest.raises(InvalidArgument) as caught:
-        await bench.submit(text_program(BELL), RunOptions(shots=1))
-    assert caught.value.reason is Reason.INVALID_PROGRAM
-    assert "options.transpile" in caught.value.message
-    assert control.jobs() == []
-
-
-@pytest.mark.parametrize(
-    ("options", "field", "reason"),
-    [
-        (RunOptions(shots=100_001), "options.shots", Reason.INVALID_FIELD),
-        (RunOptions(rep_delay=1.0), "options.rep_delay", Reason.INVALID_FIELD),
-        (RunOptions(seed_simulator=1), "options.seed_simulator", Reason.UNSUPPORTED_OPTION),
-        (RunOptions(transpile=4), "options.transpile", Reason.INVALID_FIELD),
-        (RunOptions(provider_options={"x": 1}), "options.provider_options.x", Reason.UNSUPPORTED_OPTION),
-        (
-            RunOptions(provider_options={"max_execution_time": 0}),
-            "options.provider_options.max_execution_time",
-            Reason.INVALID_FIELD,
-        ),
-    ],
-    ids=lambda value: str(value) if isinstance(value, str) else "",
-)
-async def test_options_that_the_service_does_not_take_are_named(
-    bench: Bench, options: RunOptions, field: str, reason: Reason
-) -> None:
-    backend = await bench.backend()
-    with pytest.raises(InvalidArgument) as caught:
-        bench.provider.check_options(backend, options)
-    assert (caught.value.violations[0].field, caught.value.reason) == (field, reason)
-
-
-async def test_options_that_the_service_takes_pass(bench: Bench) -> None:
-    backend = await bench.backend()
-    good = {"max_execution_time": 300.0, "private": True, "log_level": "DEBUG", "experimental": {}}
-    bench.provider.check_options(backend, RunOptions(rep_delay=1e-4, provider_options=good))
-    bench.provider.check_options(backend, RunOptions(meas_level=MeasLevel.KERNELED))
-    classified_only = replace(backend, meas_levels=(2,))
-    with pytest.raises(InvalidArgument):
-        bench.provider.check_options(classified_only, RunOptions(meas_level=MeasLevel.KERNELED))
-
-
-# --- Jobs -------------------------------------------------------------------------------------------------------------------
 
 
 async def test_a_job_bears_hidden_tags_that_nobody_can_imitate(bench: Bench, control: EmulatorControl) -> None:
@@ -265,147 +127,6 @@ async def test_a_closed_provider_makes_no_more_calls(bench: Bench) -> None:
     assert caught.value.reason is Reason.SERVER_STOPPING
 
 
-async def test_a_backend_that_is_known_serves_while_the_list_cannot_be_read_anew(
-    new_bench: Callable[..., Bench], control: EmulatorControl
-) -> None:
-    bench = new_bench(status_seconds=0.0)
-    known = await bench.backend()
-    control.fault("GET /backends", "hang", times=None)
-    for _ in range(3):
-        assert await bench.backend() is known
-    assert control.faults()[0]["hits"] == 1
-
-
-async def test_many_jobs_without_the_common_tag_are_looked_up_a_few_at_a_time(
-    new_bench: Callable[..., Bench], control: EmulatorControl
-) -> None:
-    bench = new_bench(threads=2, max_waiting_calls=3)
-    control.settings(manual=True)
-    other = new_bench(common_tag="somebody-else")
-    ids = tuple([(await other.provider.submit(job)).provider_job_id for job in raw_jobs(12)])
-    assert {update.provider_job_id for update in await bench.provider.poll(ids)} == set(ids)
-    control.fault("GET /jobs/{job_id}", "respond", status=404, times=None, skip=3)
-    assert len(await bench.provider.poll(ids)) == 3
-    control.clear_faults()
-    control.fault("GET /jobs/{job_id}", "respond", status=429, skip=2)
-    told = await bench.provider.poll(ids)
-    assert {update.provider_job_id for update in told} == set(ids)
-    (unknown,) = (update for update in told if isinstance(update, NoNews))
-    assert isinstance(unknown.error, ResourceExhausted)
-
-
-async def test_a_job_is_followed_from_queued_to_done(bench: Bench, control: EmulatorControl) -> None:
-    control.settings(manual=True)
-    job_id = await bench.submit(PROGRAM)
-    assert (await bench.state(job_id)).status is JobStatus.QUEUED
-    control.advance(job_id, "Running")
-    running = await bench.state(job_id)
-    assert (running.status, running.provider_status) == (JobStatus.RUNNING, "Running")
-    assert running.estimated_seconds == 1.5
-    control.advance(job_id, "Completed")
-    done = await bench.state(job_id)
-    assert done.status is JobStatus.DONE
-    assert done.started_at is not None
-    assert done.started_at <= done.at
-    assert done.charged_seconds is not None
-
-
-ENDS: dict[str, tuple[dict[str, Any], JobStatus, Reason, str]] = {
-    "cancelled": ({"to": "Cancelled", "reason": ""}, JobStatus.CANCELLED, Reason.CANCELLED_UPSTREAM, ""),
-    "1305": (
-        {"to": "Cancelled", "reason": "Ran too long", "code": 1305},
-        JobStatus.ERROR,
-        Reason.TIME_LIMIT_EXCEEDED,
-        "1305",
-    ),
-    "ran-too-long": (
-        {"to": "Cancelled", "status_word": "Cancelled - Ran too long"},
-        JobStatus.ERROR,
-        Reason.TIME_LIMIT_EXCEEDED,
-        "1305",
-    ),
-    "failed": (
-        {"to": "Failed", "reason": "Internal error.", "code": 9999, "solution": "Retry."},
-        JobStatus.ERROR,
-        Reason.PROVIDER_ERROR,
-        "9999",
-    ),
-}
-
-
-@pytest.mark.parametrize("end", ENDS)
-async def test_ends_are_told_apart(bench: Bench, control: EmulatorControl, end: str) -> None:
-    fields, status, reason, code = ENDS[end]
-    control.settings(manual=True)
-    job_id = await bench.submit(PROGRAM)
-    control.advance(job_id, **fields)
-    update = await bench.state(job_id)
-    assert update.status is status
-    assert update.failure is not None
-    assert (update.failure.reason, update.failure.provider_code) == (reason, code)
-    if end == "failed":
-        assert update.failure.message == "Internal error. Retry."
-    with pytest.raises(FailedPrecondition):
-        await bench.provider.fetch_result(job_id)
-
-
-async def test_a_failure_without_a_reason_is_told_by_what_the_job_wrote(bench: Bench, control: EmulatorControl) -> None:
-    control.settings(manual=True)
-    job_id = await bench.submit(PROGRAM)
-    control.advance(job_id, "Failed")
-    text = "Traceback (most recent call last):\n" + "  more\n" * 1000 + "ValueError: no such pulse"
-    control.fault("GET /jobs/{job_id}/results", "garble", body=text, content_type="text/plain")
-    failure = (await bench.state(job_id)).failure
-    assert failure is not None
-    assert failure.message.endswith("ValueError: no such pulse")
-    assert len(failure.message) <= 2000
-
-
-@pytest.mark.parametrize("word", ["Cancelled - Ran too long", "CANCELLED - ran TOO long"])
-async def test_the_word_for_too_long_is_final_wherever_it_stands(
-    bench: Bench, control: EmulatorControl, word: str
-) -> None:
-    control.settings(manual=True)
-    job_id = await bench.submit(PROGRAM)
-    control.change_job(job_id, state_word=word)
-    assert (await bench.state(job_id)).status is JobStatus.ERROR
-
-
-async def test_a_word_that_nobody_knows_is_kept_and_not_final(bench: Bench, control: EmulatorControl) -> None:
-    control.settings(manual=True)
-    job_id = await bench.submit(PROGRAM)
-    control.change_job(job_id, state_word="Meditating")
-    update = await bench.state(job_id)
-    assert (update.status, update.provider_status, update.failure) == (JobStatus.QUEUED, "Meditating", None)
-
-
-async def test_pending_jobs_cost_one_call_for_each_page_of_200(bench: Bench, control: EmulatorControl) -> None:
-    control.settings(manual=True)
-    updates = await asyncio.gather(*(bench.provider.submit(job) for job in raw_jobs(205)))
-    ids = tuple(update.provider_job_id for update in updates)
-    control.clear_calls()
-    told = await bench.provider.poll(ids)
-    assert [update.provider_job_id for update in told] == list(ids)
-    assert control.counts() == {"GET /jobs": 2}
-    control.advance(ids[0], "Cancelled")
-    control.forget(ids[1])
-    control.clear_calls()
-    told = await bench.provider.poll(ids)
-    assert {update.provider_job_id for update in told} == set(ids) - {ids[1]}
-    assert next(update for update in told if update.provider_job_id == ids[0]).status is JobStatus.CANCELLED
-    assert control.counts() == {"GET /jobs": 2, "GET /jobs/{job_id}": 2, "GET /jobs/{job_id}/metrics": 1}
-
-
-async def test_a_shuffled_listing_loses_no_job(bench: Bench, control: EmulatorControl) -> None:
-    control.settings(manual=True)
-    updates = await asyncio.gather(*(bench.provider.submit(job) for job in raw_jobs(203)))
-    ids = {update.provider_job_id for update in updates}
-    control.fault("GET /jobs", "reorder", times=None)
-    told = await bench.provider.poll(tuple(ids))
-    assert {update.provider_job_id for update in told} == ids
-    assert {update.status for update in told} == {JobStatus.QUEUED}
-
-
 async def test_a_result_is_read_once_until_it_is_forgotten(bench: Bench, control: EmulatorControl) -> None:
     control.settings(results_once=True)
     job_id = await bench.submit(PROGRAM)
@@ -466,14 +187,6 @@ async def test_a_result_that_comes_broken_is_asked_for_again(
     with pytest.raises(Unavailable):
         await bench.provider.fetch_result(job_id)
     assert result_pb2.JobResult.FromString(await bench.provider.fetch_result(job_id)).success
-
-
-async def test_a_job_that_the_service_forgot_is_left_out(bench: Bench, control: EmulatorControl) -> None:
-    job_id = await bench.submit(PROGRAM)
-    control.forget(job_id)
-    assert await bench.provider.poll((job_id,)) == ()
-    with pytest.raises(NotFound):
-        await bench.provider.fetch_result(job_id)
 
 
 async def test_cancelling_tells_what_happened(bench: Bench, control: EmulatorControl) -> None:

@@ -17,9 +17,8 @@ from gateway.workers import WorkerPool
 from gateway.workers.recent_parameters import RecentParameters
 from tests.emulators.ibm_quantum.remote import EmulatorControl
 from tests.unit.ibm.conftest import Account, Bench
-from tests.unit.workers.make import bell, qpy_program
+from tests.unit.ibm.make import PROGRAM
 
-PROGRAM = qpy_program(bell())
 OPTIONS = RunOptions(shots=16, transpile=1)
 
 
