@@ -155,17 +155,6 @@ class ProviderSession:
 
 
 @dataclass(frozen=True, slots=True)
-class AccountUsage:
-    """What an account has used in the provider's current period, in seconds of QPU time."""
-
-    consumed_seconds: float
-    limit_seconds: float | None = None
-    limit_reached: bool = False
-    period_start: datetime | None = None
-    period_end: datetime | None = None
-
-
-@dataclass(frozen=True, slots=True)
 class ProviderMetrics:
     """What a provider reports of a job beyond its status."""
 

@@ -104,11 +104,6 @@ class WorkerPool:
         finally:
             self._give_back(slot)
 
-    def start_early(self) -> None:
-        """Begin to start every process, so that the first tasks find them ready."""
-        for slot in self._free:
-            slot.begin_start()
-
     def pids(self) -> tuple[int, ...]:
         """Return the ids of the processes that are ready or at work."""
         return tuple(slot.process.pid for slot in self._slots if slot.process is not None)

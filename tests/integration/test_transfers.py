@@ -7,7 +7,6 @@ import hashlib
 import os
 import random
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime
 from pathlib import Path
 
 import grpc
@@ -29,7 +28,6 @@ from tests.support.wire import Wire, connected
 
 NewGateway = Callable[..., GatewayProcess]
 MIB = 1024 * 1024
-NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
 
 
 async def stored(folder: Path, result: bytes) -> str:

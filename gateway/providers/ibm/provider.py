@@ -23,7 +23,6 @@ from gateway.domain.job import JobFailure, JobStatus, ProgramKind, RunOptions, S
 from gateway.domain.payload import Payload, payload_size
 from gateway.domain.provider import (
     AccountHealth,
-    AccountUsage,
     Capability,
     Health,
     NoNews,
@@ -174,10 +173,6 @@ class IbmProvider:
             InvalidArgument: Names each option, as `options.NAME`.
         """
         check_options(backend, options)
-
-    async def usage(self) -> AccountUsage:
-        """Return what the account has used of its QPU time."""
-        return states.account_usage_of(await self._client.usage())
 
     # --- Jobs ---------------------------------------------------------------------------------------------------------------
 

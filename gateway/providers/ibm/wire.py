@@ -193,23 +193,6 @@ class Properties(BaseModel):
     general: _List[Value] = ()
 
 
-class Period(BaseModel):
-    """From when to when."""
-
-    start_time: _Time | None = None
-    end_time: _Time | None = None
-
-
-class InstanceUsage(BaseModel):
-    """What an instance has used."""
-
-    usage_consumed_seconds: Annotated[float, _or(0.0)] = 0.0
-    usage_limit_seconds: float | None = None
-    usage_allocation_seconds: float | None = None
-    usage_limit_reached: Annotated[bool, _or(default=False)] = False
-    usage_period: Annotated[Period, _or({})] = Period()
-
-
 class Moment(BaseModel):
     """When something came into a state."""
 

@@ -79,12 +79,6 @@ async def test_no_process_is_started_before_the_first_task(pool: WorkerPool) -> 
     assert len(pool.pids()) == 1
 
 
-async def test_processes_can_be_started_before_they_are_needed(new_pool: Callable[..., WorkerPool]) -> None:
-    pool = new_pool(size=2)
-    pool.start_early()
-    await until(lambda: len(pool.pids()) == 2)
-
-
 async def test_a_fresh_process_warms_up_before_it_takes_a_task(new_pool: Callable[..., WorkerPool]) -> None:
     pool = new_pool(warm_up="warm_up")
     assert (await do(pool, "describe")).header["seen"] == ["warm_up"]

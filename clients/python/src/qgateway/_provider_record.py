@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import time
 import warnings
 from collections.abc import Callable
 from os import PathLike
 from typing import TYPE_CHECKING, Any, Generic, NoReturn, Self, TypeVar
 
 from qgateway._settings import ApiKey, ConnectionSettings, TlsMode
+from qgateway._watch_state import ManyJobs, WatchState
 from qgateway.exceptions import IBMAccountError
+from qgateway.v1 import backend_pb2, backend_service_pb2, job_pb2
 
 if TYPE_CHECKING:
     from qgateway._aio_connection import AioConnection
     from qgateway._connection import Connection
-    from qgateway.v1 import backend_service_pb2
 
 AnyConnection = TypeVar("AnyConnection", "Connection", "AioConnection")
 
@@ -93,6 +95,20 @@ class ProviderRecord(Generic[AnyConnection]):
     def delete_account(name: str | None = None) -> bool:  # noqa: ARG004
         """Return whether a stored account was deleted: always False, as there are none."""
         return False
+
+    def _new_watch(self, conditions: job_pb2.JobFilter, resume_token: str, timeout: float | None) -> WatchState:
+        """Return the state of a watch of many jobs that begins now."""
+        return WatchState(
+            ManyJobs(conditions), self.target, now=time.monotonic(), resume_token=resume_token, timeout=timeout
+        )
+
+    def _listing_request(
+        self, min_num_qubits: int | None, instance: str | None, view: backend_pb2.BackendView.ValueType
+    ) -> backend_service_pb2.ListBackendsRequest:
+        """Return the request for the backends of an account, by default of the provider's own, else of all."""
+        return backend_service_pb2.ListBackendsRequest(
+            account=instance or self._instance or "", min_num_qubits=min_num_qubits or 0, view=view
+        )
 
     def __copy__(self) -> Self:
         """Return the provider itself: copies of what it made share its connection."""

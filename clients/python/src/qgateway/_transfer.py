@@ -185,11 +185,6 @@ def download_result_to(connection: Connection, name: str, file: BinaryIO, *, pro
     _download_to(connection, RESULT, name, file, progress)
 
 
-def download_program_to(connection: Connection, name: str, file: BinaryIO, *, progress: Progress | None = None) -> None:
-    """Download the program of a job into a file, as `download_result_to` does with the result."""
-    _download_to(connection, PROGRAM, name, file, progress)
-
-
 def _download(connection: Connection, blob: Blob, name: str, progress: Progress | None) -> bytes:
     buffer = io.BytesIO()
     _download_to(connection, blob, name, buffer, progress)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterable, Iterator
 from datetime import datetime
 from itertools import islice
@@ -16,7 +15,6 @@ from qgateway._pages import pages
 from qgateway._provider_record import ProviderRecord, warn_of_unreachable
 from qgateway._status import StatusLike
 from qgateway._translate import translated
-from qgateway._watch_state import ManyJobs, WatchState
 from qgateway.backend import GatewayBackend
 from qgateway.configuration import choose_least_busy, matches, retired, the_one
 from qgateway.exceptions import IBMApiError, IBMBackendNotFoundError
@@ -228,10 +226,7 @@ class GatewayProvider(ProviderRecord[Connection]):
             name=name,
             session_id=session_id,
         )
-        state = WatchState(
-            ManyJobs(conditions), self.target, now=time.monotonic(), resume_token=resume_token, timeout=timeout
-        )
-        return JobWatch(self, state)
+        return JobWatch(self, self._new_watch(conditions, resume_token, timeout))
 
     def retrieve_job(self, job_id: str) -> GatewayCircuitJob:
         """Return the handle of a job.
@@ -309,11 +304,7 @@ class GatewayProvider(ProviderRecord[Connection]):
         self.connection.close()
 
     def _list_backends(self, min_num_qubits: int | None, instance: str | None) -> Iterator[backend_pb2.Backend]:
-        request = backend_service_pb2.ListBackendsRequest(
-            account=instance or self._instance or "",
-            min_num_qubits=min_num_qubits or 0,
-            view=backend_pb2.BACKEND_VIEW_BASIC,
-        )
+        request = self._listing_request(min_num_qubits, instance, backend_pb2.BACKEND_VIEW_BASIC)
         with translated(_translate.backend_call("Failed to list backends")):
             for reply in pages(self.connection, lambda it: it.backends.ListBackends, request):
                 warn_of_unreachable(reply)

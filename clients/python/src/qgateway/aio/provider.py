@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import AsyncIterator, Callable, Iterable
 from datetime import datetime
 from types import TracebackType
@@ -16,7 +15,6 @@ from qgateway._errors import GatewayCallError
 from qgateway._provider_record import ProviderRecord, warn_of_unreachable
 from qgateway._status import StatusLike
 from qgateway._translate import translated
-from qgateway._watch_state import ManyJobs, WatchState
 from qgateway.aio.backend import GatewayBackend
 from qgateway.aio.job import GatewayCircuitJob
 from qgateway.aio.job_watch import JobWatch
@@ -159,10 +157,7 @@ class GatewayProvider(ProviderRecord[AioConnection]):
             name=name,
             session_id=session_id,
         )
-        state = WatchState(
-            ManyJobs(conditions), self.target, now=time.monotonic(), resume_token=resume_token, timeout=timeout
-        )
-        return JobWatch(self, state)
+        return JobWatch(self, self._new_watch(conditions, resume_token, timeout))
 
     async def retrieve_job(self, job_id: str) -> GatewayCircuitJob:
         """Return the handle of a job; see `qgateway.GatewayProvider.retrieve_job`.
@@ -236,11 +231,7 @@ class GatewayProvider(ProviderRecord[AioConnection]):
         self, min_num_qubits: int | None, instance: str | None
     ) -> AsyncIterator[backend_pb2.Backend]:
         # All that `GatewayBackend.target` needs: it is an attribute, and cannot be awaited.
-        request = backend_service_pb2.ListBackendsRequest(
-            account=instance or self._instance or "",
-            min_num_qubits=min_num_qubits or 0,
-            view=backend_pb2.BACKEND_VIEW_FULL,
-        )
+        request = self._listing_request(min_num_qubits, instance, backend_pb2.BACKEND_VIEW_FULL)
         with translated(_translate.backend_call("Failed to list backends")):
             async for reply in pages(self.connection, lambda it: it.backends.ListBackends, request):
                 warn_of_unreachable(reply)
