@@ -324,7 +324,7 @@ async def test_a_listing_that_is_refused_tells_of_the_service_and_not_of_what_is
     client: IbmClient, control: EmulatorControl, status: int
 ) -> None:
     """A job in doubt, or one that waits, must not be given up for it."""
-    for read in (client.devices, client.usage, lambda: client.jobs([])):
+    for read in (client.devices, lambda: client.jobs([])):
         control.fault("GET *", "respond", status=status)
         with pytest.raises(Unavailable):
             await read()
