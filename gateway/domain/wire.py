@@ -6,6 +6,7 @@ The encoding is that of https://protobuf.dev/programming-guides/encoding/.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import lru_cache
 from typing import NamedTuple
 
 _VARINT, _FIXED64, _LENGTH_DELIMITED, _FIXED32 = 0, 1, 2, 5
@@ -52,9 +53,25 @@ def fields(message: memoryview) -> Iterator[Field]:
         start = end
 
 
+@lru_cache(maxsize=4096)
 def field_head(number: int, size: int) -> bytes:
     """Return what stands before the bytes of a field that holds bytes, a text or a message."""
     return _written(number << 3 | _LENGTH_DELIMITED) + _written(size)
+
+
+def bytes_field(number: int, value: bytes) -> bytes:
+    """Return a field that holds bytes or a message, also if there are none."""
+    return field_head(number, len(value)) + value
+
+
+def text_field(number: int, value: str) -> bytes:
+    """Return a field that holds a text; nothing if it is empty, which is the default."""
+    return bytes_field(number, value.encode()) if value else b""
+
+
+def number_field(number: int, value: int) -> bytes:
+    """Return a field that holds a number of at least 0, or an enum; nothing if it is 0, which is the default."""
+    return _written(number << 3 | _VARINT) + _written(value) if value else b""
 
 
 def _varint(message: memoryview, start: int) -> tuple[int, int]:

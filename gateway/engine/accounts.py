@@ -9,8 +9,11 @@ from types import MappingProxyType
 from gateway.domain.access import Caller
 from gateway.domain.backend import Backend
 from gateway.domain.errors import GatewayError, NotFound, Reason
-from gateway.domain.policy import Policy, PolicySource
+from gateway.domain.policy import Policy, PolicySource, TenantPolicy
 from gateway.domain.provider import Provider
+
+_MOST_KNOWN_TENANTS = 1024
+"""So many tenants are known at a time: with tokens, their names are chosen by others."""
 
 
 class Accounts:
@@ -31,12 +34,20 @@ class Accounts:
         self._providers = {provider.account: provider for provider in providers}
         self.policies = policies
         self._allows_backend = allows_backend
+        self._permitted: dict[str, tuple[TenantPolicy, Accounts]] = {}
+        """What tenants may use, by tenant, with the policy that says so."""
 
     def of(self, caller: Caller) -> Accounts:
         """Return what the caller's tenant may use of them. The rest is not there, in every respect."""
-        policy = self.policies.of(caller.tenant)
-        permitted = (provider for name, provider in self._providers.items() if policy.allows_account(name))
-        return Accounts(permitted, self.policies, policy.allows_backend)
+        policy, known = self.policies.of(caller.tenant), self._permitted.get(caller.tenant)
+        if known is not None and known[0] is policy:
+            return known[1]
+        providers = (provider for name, provider in self._providers.items() if policy.allows_account(name))
+        permitted = Accounts(providers, self.policies, policy.allows_backend)
+        if len(self._permitted) >= _MOST_KNOWN_TENANTS:
+            self._permitted.clear()
+        self._permitted[caller.tenant] = policy, permitted
+        return permitted
 
     @property
     def providers(self) -> Mapping[str, Provider]:

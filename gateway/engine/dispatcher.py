@@ -6,7 +6,6 @@ import asyncio
 from collections import deque
 from collections.abc import Coroutine
 from contextlib import suppress
-from dataclasses import replace
 from datetime import datetime, timedelta
 from functools import partial
 from typing import Any, TypeVar
@@ -26,7 +25,7 @@ from gateway.domain.errors import (
     WorkerFailure,
 )
 from gateway.domain.failpoints import async_failpoint
-from gateway.domain.job import Job, JobFailure, PendingReason, SubmissionState, utc_now
+from gateway.domain.job import Job, JobFailure, PendingReason, Submission, SubmissionState, utc_now
 from gateway.domain.program import PreparedProgram, ProgramReader
 from gateway.domain.provider import Capability, Provider, ProviderSubmission
 from gateway.engine import transitions
@@ -93,18 +92,17 @@ class Dispatcher:
         """Whether a job that comes now goes at once to a provider that runs in the gateway itself: see `begin`."""
         return self._volatile and not self._backlog
 
-    def claim(self, job: Job) -> Job:
-        """Return a new job as it is to be stored: on its way to the provider, or waiting for its turn.
+    def claim(self) -> tuple[Submission, PendingReason | None]:
+        """Return how a new job is to be stored: on its way to the provider, or waiting for its turn, and what holds it up then.
 
         Only one that is on its way is sent by `hand_over`. So it is in the store, before the provider hears of it, that the
         provider may have it.
         """
         if self._volatile:
-            return job
+            return Submission(), None
         if not self._backlog and self._clock() >= self._not_before and self._bucket.take():
-            return transitions.sent(job)
-        reason = self._reason(ahead=len(self._backlog))
-        return replace(job, pending_reason=reason) if reason is not None else job
+            return Submission(SubmissionState.SENT, attempts=1), None
+        return Submission(), self._reason(ahead=len(self._backlog))
 
     def unclaim(self, job: Job) -> None:
         """Take back the claim of a job that is not stored: it was stored before, or a limit refused it."""

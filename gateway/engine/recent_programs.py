@@ -6,7 +6,9 @@ from collections import OrderedDict
 from typing import NamedTuple
 
 from gateway.domain.backend import Backend
+from gateway.domain.job import JobUsage
 from gateway.domain.payload import payload_size
+from gateway.domain.policy import NO_LIMITS, Limits
 from gateway.domain.program import PreparedProgram
 
 _MAX_BYTES = 8 * 1024 * 1024
@@ -32,6 +34,16 @@ class KnownProgram(NamedTuple):
     backend: Backend
     """Whoever finds another backend now has to prepare the program again."""
     program: PreparedProgram
+    request: object = None
+    """The request that it came with. If the same one comes again, under the same limits, nothing of it is checked again."""
+    limits: Limits = NO_LIMITS
+    """What the request was checked against."""
+    usage: JobUsage = JobUsage()
+    """What a job of that request holds of its tenant's budgets."""
+
+    def is_checked(self, request: object, backend: Backend, limits: Limits) -> bool:
+        """Return whether a request was found right before: the same objects, as they never change."""
+        return self.request is request and self.backend is backend and self.limits is limits
 
 
 class RecentPrograms:

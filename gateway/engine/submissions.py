@@ -6,6 +6,7 @@ import asyncio
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import NamedTuple
 
 import structlog
@@ -23,6 +24,7 @@ from gateway.domain.job import (
     PendingReason,
     RunOptions,
     SchedulingMode,
+    Submission,
     new_id,
     utc_now,
 )
@@ -45,7 +47,7 @@ _log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class JobRequest:
-    """What a caller asks to run. Names, tags and options have been checked for form."""
+    """What a caller asks to run, but for the id of the request. Names, tags and options have been checked for form."""
 
     program: bytes
     """Serialised `qgateway.v1.Program`; empty if it was uploaded."""
@@ -60,17 +62,19 @@ class JobRequest:
     tags: tuple[str, ...] = ()
     session: str = ""
     """Id of the session to run in; empty: in none."""
-    request_id: str = ""
     client_version: Mapping[str, str] = field(default_factory=dict)
 
 
 class _Ready(NamedTuple):
-    """A job that can be accepted."""
+    """What can be accepted as a job."""
 
-    job: Job
+    request: JobRequest
+    backend: Backend
+    session: Session | None
     source: KeptPayload
     """Its program as it came."""
     program: PreparedProgram
+    usage: JobUsage
 
 
 class Submissions:
@@ -117,8 +121,13 @@ class Submissions:
         """Bring to an end what was begun."""
         await asyncio.gather(*self._accepting, return_exceptions=True)
 
-    async def submit(self, caller: Caller, request: JobRequest) -> tuple[Job, bool]:
+    async def submit(self, caller: Caller, request: JobRequest, request_id: str = "") -> tuple[Job, bool]:
         """Accept a job and hand it over.
+
+        Args:
+            caller: Who asks.
+            request: For what.
+            request_id: Id by which the request is known if it is sent again; empty: each is another one.
 
         Returns:
             The job, and whether an earlier request with the same id had made it.
@@ -139,39 +148,40 @@ class Submissions:
                 retry_after=1.0,
             )
         key = _program_key(caller, request)
-        looked = self._looks_first(caller, request, key)
-        if looked and (earlier := await self._earlier(caller, request)) is not None:
-            return _same_request(earlier, request), True
+        looked = self._looks_first(caller, request_id, key)
+        if looked and (earlier := await self._earlier(caller, request_id)) is not None:
+            return _same_request(earlier, request, request_id), True
         try:
             ready = await self._ready(caller, request, key)
         except GatewayError:
             # A repeated request gets its job, whatever has changed since.
-            if looked or (earlier := await self._earlier(caller, request)) is None:
+            if looked or (earlier := await self._earlier(caller, request_id)) is None:
                 raise
-            return _same_request(earlier, request), True
+            return _same_request(earlier, request, request_id), True
         # What was begun is brought to its end even if the caller goes away meanwhile.
-        accepting = asyncio.create_task(self._accept(caller, ready, request))
+        accepting = asyncio.create_task(self._accept(caller, ready, request_id))
         self._accepting.add(accepting)
-        accepting.add_done_callback(self._accepted)
-        return await asyncio.shield(accepting)
+        answer: asyncio.Future[tuple[Job, bool]] = asyncio.get_running_loop().create_future()
+        accepting.add_done_callback(partial(self._accepted, answer))
+        return await answer
 
-    def _looks_first(self, caller: Caller, request: JobRequest, key: ProgramKey) -> bool:
+    def _looks_first(self, caller: Caller, request_id: str, key: ProgramKey) -> bool:
         """Return whether to look for a job of the same request before anything else. The store finds it at the latest.
 
         Whoever repeats a request need not wait until a program is read. And what is handed over before it is stored would run
         twice for a moment, if the id came before; nearly all are new.
         """
-        repeated = self._requests.is_repeated(caller.tenant, request.request_id)
+        repeated = self._requests.is_repeated(caller.tenant, request_id)
         return repeated or self._programs.get(key) is None
 
-    async def _earlier(self, caller: Caller, request: JobRequest) -> Job | None:
+    async def _earlier(self, caller: Caller, request_id: str) -> Job | None:
         """Return the job that an earlier request with the same id made."""
-        if not request.request_id:
+        if not request_id:
             return None
-        return await self._store.get_job_by_request_id(caller.tenant, request.request_id)
+        return await self._store.get_job_by_request_id(caller.tenant, request_id)
 
     async def _ready(self, caller: Caller, request: JobRequest, key: ProgramKey) -> _Ready:
-        """Return a job that is ready to be accepted."""
+        """Return what is ready to be accepted as a job."""
         self._admission.count(caller)
         session, account = None, request.account
         if request.session:
@@ -183,24 +193,27 @@ class Submissions:
         else:
             self._uploads.check_size(len(request.program))
             source = await self._store.payloads.keep(request.program)
-        self._admission.check_request(caller, payload_size(source), request.options)
-        provider.check_options(backend, request.options)
-        known = self._programs.get(key)
-        if known is not None and known.backend is backend:
-            program = known.program
-        else:
-            program = await self._reader.prepare(source, backend, request.options)
-            self._programs.put(key, KnownProgram(backend, program))
-        self._admission.check_program(caller, program, request.options)
-        usage = self._admission.reserve(backend.account, program, request.options)
-        return _Ready(_new_job(caller, request, backend, program, session=session, usage=usage), source, program)
+        limits, known = self._admission.limits(caller), self._programs.get(key)
+        if known is None or not known.is_checked(request, backend, limits):
+            self._admission.check_request(caller, payload_size(source), request.options)
+            provider.check_options(backend, request.options)
+            if known is not None and known.backend is backend:
+                program = known.program
+            else:
+                program = await self._reader.prepare(source, backend, request.options)
+                self._programs.put(key, KnownProgram(backend, program))
+            self._admission.check_program(caller, program, request.options)
+            usage = self._admission.reserve(backend.account, program, request.options)
+            known = KnownProgram(backend, program, request, limits, usage)
+            self._programs.put(key, known)  # again, with what was found out
+        return _Ready(request, backend, session, source, known.program, known.usage)
 
-    async def _accept(self, caller: Caller, ready: _Ready, request: JobRequest) -> tuple[Job, bool]:
+    async def _accept(self, caller: Caller, ready: _Ready, request_id: str) -> tuple[Job, bool]:
         """Store a job and hand it over. Returns it, and whether an earlier request with the same id had made it."""
-        job, source, program = ready
-        dispatcher = self._dispatchers[job.account]
+        dispatcher, program = self._dispatchers[ready.backend.account], ready.program
         begun, refusal = False, None
         if dispatcher.is_immediate:
+            job = _new_job(caller, ready, request_id)
             try:
                 await dispatcher.begin(job, program)
             except (ResourceExhausted, Unavailable) as error:
@@ -208,22 +221,19 @@ class Submissions:
             else:
                 begun, job = True, transitions.presumed_accepted(job)
         else:
-            job = dispatcher.claim(job)
+            job = _new_job(caller, ready, request_id, *dispatcher.claim())
         stored = None
         try:
             await async_failpoint("submit.before_store")
             stored = await self._store.create_job(
-                job,
-                source,
-                audit_entry(caller, "job.submit", job.id, request.request_id),
-                self._admission.limits(caller),
+                job, ready.source, audit_entry(caller, "job.submit", job.id, request_id), self._admission.limits(caller)
             )
         finally:
             if stored is None or stored.id != job.id:
                 await dispatcher.abandon(job) if begun else dispatcher.unclaim(job)
         if stored.id != job.id:
             self._admission.uncount(caller)
-            return _same_request(stored, request), True
+            return _same_request(stored, ready.request, request_id), True
         if begun:
             dispatcher.follow(stored)
             return stored, False
@@ -250,10 +260,21 @@ class Submissions:
         if job.session:
             await self._sessions.check_open(job)
 
-    def _accepted(self, task: asyncio.Task[tuple[Job, bool]]) -> None:
+    def _accepted(self, answer: asyncio.Future[tuple[Job, bool]], task: asyncio.Task[tuple[Job, bool]]) -> None:
+        """Tell what came of a submission, if the caller is still there."""
         self._accepting.discard(task)
-        if not task.cancelled() and (error := task.exception()) and not isinstance(error, GatewayError):
+        if task.cancelled():
+            answer.cancel()
+            return
+        error = task.exception()
+        if error is not None and not isinstance(error, GatewayError):
             _log.error("accepting_failed", exc_info=error)
+        if answer.done():
+            return
+        if error is not None:
+            answer.set_exception(error)
+        else:
+            answer.set_result(task.result())
 
 
 def request_digest(request: bytes) -> str:
@@ -268,14 +289,12 @@ def _program_key(caller: Caller, request: JobRequest) -> ProgramKey:
 
 def _new_job(
     caller: Caller,
-    request: JobRequest,
-    backend: Backend,
-    program: PreparedProgram,
-    *,
-    session: Session | None,
-    usage: JobUsage,
+    ready: _Ready,
+    request_id: str,
+    submission: Submission = Submission(),  # noqa: B008 - it never changes
+    pending_reason: PendingReason | None = None,
 ) -> Job:
-    now = utc_now()
+    request, backend, session, now = ready.request, ready.backend, ready.session, utc_now()
     return Job(
         id=new_id(),
         tenant=caller.tenant,
@@ -283,7 +302,7 @@ def _new_job(
         account=backend.account,
         backend=backend.name,
         options=request.options,
-        program=program.summary,
+        program=ready.program.summary,
         created_at=now,
         updated_at=now,
         display_name=request.display_name,
@@ -291,20 +310,22 @@ def _new_job(
         session=session.name if session else "",
         provider_session_id=session.provider_session_id if session else "",
         scheduling_mode=session.mode if session else SchedulingMode.JOB,
-        request_id=request.request_id,
+        request_id=request_id,
         request_digest=request.digest,
-        pending_reason=PendingReason(PendingKind.SUBMITTING, "About to be handed to the provider.", now),
+        pending_reason=pending_reason
+        or PendingReason(PendingKind.SUBMITTING, "About to be handed to the provider.", now),
+        submission=submission,
         steps=(JobStep(JobStatus.INITIALIZING, now),),
         client_version=request.client_version,
-        usage=usage,
+        usage=ready.usage,
     )
 
 
-def _same_request(job: Job, request: JobRequest) -> Job:
+def _same_request(job: Job, request: JobRequest, request_id: str) -> Job:
     if job.request_digest != request.digest:
         raise AlreadyExists(
             "The request id was used for another job before. Use a new id for each job.",
             reason=Reason.REQUEST_ID_REUSED,
-            metadata={"request_id": request.request_id, "job": job.id},
+            metadata={"request_id": request_id, "job": job.id},
         )
     return job

@@ -1,12 +1,14 @@
 """Jobs and their events as serialised messages of the contract.
 
 A job is serialised once for each of its states, however many responses and events carry it: a message that holds another one as a
-field holds its bytes.
+field holds its bytes. Of a job, most fields are written as bytes right away, and what many jobs have in common is kept: to fill in
+a message takes several times as long.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from datetime import datetime
 from functools import lru_cache
 from typing import Generic, TypeVar
 
@@ -25,10 +27,12 @@ from gateway.domain.job import (
     ProgramKind,
     ProgramSummary,
     RunOptions,
+    SchedulingMode,
+    Submission,
     SubmissionState,
 )
 from gateway.domain.provider import QueuePlace
-from gateway.domain.wire import field_head
+from gateway.domain.wire import bytes_field, number_field, text_field
 from gateway.engine.transitions import etag
 from gateway.rpc.messages import duration, scheduling_mode, timestamp
 
@@ -53,32 +57,60 @@ _EVENT_TYPES = {kind: job_pb2.JobEvent.Type.Value(f"TYPE_{kind}") for kind in Ev
 _JOB_OF_RESPONSE = job_service_pb2.GetJobResponse.JOB_FIELD_NUMBER
 _JOB_OF_SUBMISSION = job_service_pb2.SubmitJobResponse.JOB_FIELD_NUMBER
 _JOB_OF_LISTING = job_service_pb2.ListJobsResponse.JOBS_FIELD_NUMBER
-_JOB_OF_EVENT = job_pb2.JobEvent.JOB_FIELD_NUMBER
 _EVENT_OF_WATCH = job_service_pb2.WatchJobResponse.EVENT_FIELD_NUMBER
 _EVENT_OF_LISTING = job_service_pb2.ListJobEventsResponse.EVENTS_FIELD_NUMBER
+_DUPLICATE = job_service_pb2.SubmitJobResponse.DUPLICATE_FIELD_NUMBER
+_RESUME_TOKEN = job_service_pb2.WatchJobResponse.RESUME_TOKEN_FIELD_NUMBER
+_EVENT_EVENT_TIME = job_pb2.JobEvent.EVENT_TIME_FIELD_NUMBER
+_EVENT_JOB = job_pb2.JobEvent.JOB_FIELD_NUMBER
+_EVENT_MESSAGE = job_pb2.JobEvent.MESSAGE_FIELD_NUMBER
+_EVENT_REVISION = job_pb2.JobEvent.REVISION_FIELD_NUMBER
+_EVENT_TYPE = job_pb2.JobEvent.TYPE_FIELD_NUMBER
+_JOB_CREATE_TIME = job_pb2.Job.CREATE_TIME_FIELD_NUMBER
+_JOB_DISPLAY_NAME = job_pb2.Job.DISPLAY_NAME_FIELD_NUMBER
+_JOB_END_TIME = job_pb2.Job.END_TIME_FIELD_NUMBER
+_JOB_ETAG = job_pb2.Job.ETAG_FIELD_NUMBER
+_JOB_NAME = job_pb2.Job.NAME_FIELD_NUMBER
+_JOB_OPTIONS = job_pb2.Job.OPTIONS_FIELD_NUMBER
+_JOB_PENDING_REASON = job_pb2.Job.PENDING_REASON_FIELD_NUMBER
+_JOB_PROGRAM = job_pb2.Job.PROGRAM_FIELD_NUMBER
+_JOB_PROVIDER_JOB_ID = job_pb2.Job.PROVIDER_JOB_ID_FIELD_NUMBER
+_JOB_PROVIDER_STATUS = job_pb2.Job.PROVIDER_STATUS_FIELD_NUMBER
+_JOB_REQUEST_ID = job_pb2.Job.REQUEST_ID_FIELD_NUMBER
+_JOB_REVISION = job_pb2.Job.REVISION_FIELD_NUMBER
+_JOB_START_TIME = job_pb2.Job.START_TIME_FIELD_NUMBER
+_JOB_STATUS = job_pb2.Job.STATUS_FIELD_NUMBER
+_JOB_SUBMISSION = job_pb2.Job.SUBMISSION_FIELD_NUMBER
+_JOB_TAGS = job_pb2.Job.TAGS_FIELD_NUMBER
+_JOB_UPDATE_TIME = job_pb2.Job.UPDATE_TIME_FIELD_NUMBER
+_JOB_USAGE = job_pb2.Job.USAGE_FIELD_NUMBER
+_REASON_KIND = job_pb2.PendingReason.KIND_FIELD_NUMBER
+_REASON_MESSAGE = job_pb2.PendingReason.MESSAGE_FIELD_NUMBER
+_REASON_RETRY_TIME = job_pb2.PendingReason.RETRY_TIME_FIELD_NUMBER
+_REASON_SINCE_TIME = job_pb2.PendingReason.SINCE_TIME_FIELD_NUMBER
 
 
 def job_response(value: Job, place: QueuePlace | None = None) -> bytes:
     """Return the response of GetJob, UpdateJob or CancelJob, with the job's place in the queue where it is known."""
-    return _field(_JOB_OF_RESPONSE, _job(value, place))
+    return bytes_field(_JOB_OF_RESPONSE, _job(value, place))
 
 
 def submit_job_response(value: Job, place: QueuePlace | None, *, duplicate: bool) -> bytes:
     """Return the response of SubmitJob."""
-    rest = job_service_pb2.SubmitJobResponse(duplicate=duplicate).SerializeToString()
-    return _field(_JOB_OF_SUBMISSION, _job(value, place)) + rest
+    rest = number_field(_DUPLICATE, duplicate)
+    return bytes_field(_JOB_OF_SUBMISSION, _job(value, place)) + rest
 
 
 def list_jobs_response(jobs: Iterable[tuple[Job, QueuePlace | None]], next_page_token: str) -> bytes:
     """Return the response of ListJobs, with each job's place in the queue where it is known."""
     rest = job_service_pb2.ListJobsResponse(next_page_token=next_page_token).SerializeToString()
-    return b"".join(_field(_JOB_OF_LISTING, _job(value, place)) for value, place in jobs) + rest
+    return b"".join(bytes_field(_JOB_OF_LISTING, _job(value, place)) for value, place in jobs) + rest
 
 
 def list_job_events_response(events: Iterable[JobEvent], next_page_token: str) -> bytes:
     """Return the response of ListJobEvents."""
     rest = job_service_pb2.ListJobEventsResponse(next_page_token=next_page_token).SerializeToString()
-    return b"".join(_field(_EVENT_OF_LISTING, _event(event)) for event in events) + rest
+    return b"".join(bytes_field(_EVENT_OF_LISTING, _event(event)) for event in events) + rest
 
 
 def watch_event(event: JobEvent, token: str) -> bytes:
@@ -88,8 +120,8 @@ def watch_event(event: JobEvent, token: str) -> bytes:
 
 @lru_cache(maxsize=1024)
 def _watch_event(_revision: int, _type: EventType, token: str, carried: _Carried[JobEvent]) -> bytes:
-    rest = job_service_pb2.WatchJobResponse(resume_token=token).SerializeToString()
-    return _field(_EVENT_OF_WATCH, _event(carried.value)) + rest
+    rest = text_field(_RESUME_TOKEN, token)
+    return bytes_field(_EVENT_OF_WATCH, _event(carried.value)) + rest
 
 
 @lru_cache(maxsize=1024)
@@ -173,18 +205,16 @@ class _Carried(Generic[_T]):
         return isinstance(other, _Carried)
 
 
-def _field(number: int, message: bytes) -> bytes:
-    return field_head(number, len(message)) + message
-
-
 def _event(event: JobEvent) -> bytes:
-    rest = job_pb2.JobEvent(
-        revision=event.revision,
-        type=_EVENT_TYPES[event.type],
-        event_time=timestamp(event.at),
-        message=event.message,
+    return b"".join(
+        (
+            number_field(_EVENT_REVISION, event.revision),
+            number_field(_EVENT_TYPE, _EVENT_TYPES[event.type]),
+            _time_field(_EVENT_EVENT_TIME, event.at),
+            text_field(_EVENT_MESSAGE, event.message),
+            bytes_field(_EVENT_JOB, _job(event.job, None)),
+        )
     )
-    return rest.SerializeToString() + _field(_JOB_OF_EVENT, _job(event.job, None))
 
 
 def _job(value: Job, place: QueuePlace | None) -> bytes:
@@ -194,48 +224,82 @@ def _job(value: Job, place: QueuePlace | None) -> bytes:
 
 @lru_cache(maxsize=10_000)
 def _state(job_id: str, _revision: int, place: QueuePlace | None, carried: _Carried[Job]) -> bytes:
-    return _fixed_fields(job_id, carried) + _variable_fields(carried.value, place).SerializeToString()
+    return _fixed_fields(job_id, carried) + _variable_fields(carried.value, place)
 
 
 @lru_cache(maxsize=10_000)
 def _fixed_fields(_job_id: str, carried: _Carried[Job]) -> bytes:
     """Return the fields that no change of a job touches."""
     value = carried.value
+    versions = job_pb2.Job(client_version=value.client_version).SerializeToString() if value.client_version else b""
+    return b"".join(
+        (
+            text_field(_JOB_NAME, f"jobs/{value.id}"),
+            _time_field(_JOB_CREATE_TIME, value.created_at),
+            text_field(_JOB_REQUEST_ID, value.request_id),
+            _place_fields(value.account, value.backend, value.session, value.creator, value.scheduling_mode),
+            bytes_field(_JOB_PROGRAM, _program_bytes(value.program)),
+            bytes_field(_JOB_OPTIONS, _options.bytes_of(value.options)),
+            versions,
+        )
+    )
+
+
+@lru_cache(maxsize=1024)
+def _place_fields(account: str, backend: str, session: str, creator: str, mode: SchedulingMode) -> bytes:
     message = job_pb2.Job(
-        name=f"jobs/{value.id}",
-        account=value.account,
-        backend=value.backend,
-        create_time=timestamp(value.created_at),
-        session=value.session,
-        options=run_options(value.options),
-        program=program_summary(value.program),
-        creator=value.creator,
-        client_version=dict(value.client_version),
-        scheduling_mode=scheduling_mode(value.scheduling_mode),
-        request_id=value.request_id,
+        account=account, backend=backend, session=session, creator=creator, scheduling_mode=scheduling_mode(mode)
     )
     return message.SerializeToString()
 
 
-def _variable_fields(value: Job, place: QueuePlace | None) -> job_pb2.Job:
-    message = job_pb2.Job(
-        display_name=value.display_name,
-        tags=value.tags,
-        status=job_status(value.status),
-        provider_status=value.provider_status,
-        provider_job_id=value.provider_job_id,
-        pending_reason=_pending_reason(value.pending_reason, place),
-        submission=job_pb2.Submission(
-            state=_SUBMISSION_STATES[value.submission.state], attempts=value.submission.attempts
-        ),
-        update_time=timestamp(value.updated_at),
-        start_time=timestamp(value.reached(JobStatus.RUNNING)),
-        end_time=timestamp(value.ended_at),
-        queue=queue_info(place),
-        etag=etag(value),
-        usage=job_usage(value.usage),
-        revision=value.revision,
-    )
+@lru_cache(maxsize=1024)
+def _program_bytes(summary: ProgramSummary) -> bytes:
+    return program_summary(summary).SerializeToString()
+
+
+class _KnownOptions:
+    """The options that were serialised last: jobs of equal requests share them."""
+
+    def __init__(self) -> None:
+        self._options = RunOptions()
+        self._bytes = run_options(self._options).SerializeToString()
+
+    def bytes_of(self, options: RunOptions) -> bytes:
+        """Return options as a serialised message."""
+        if options is not self._options:
+            self._options, self._bytes = options, run_options(options).SerializeToString()
+        return self._bytes
+
+
+_options = _KnownOptions()
+
+
+def _variable_fields(value: Job, place: QueuePlace | None) -> bytes:
+    written = [
+        text_field(_JOB_DISPLAY_NAME, value.display_name),
+        *(text_field(_JOB_TAGS, tag) for tag in value.tags),
+        number_field(_JOB_STATUS, _STATUSES[value.status]),
+        text_field(_JOB_PROVIDER_STATUS, value.provider_status),
+        text_field(_JOB_PROVIDER_JOB_ID, value.provider_job_id),
+        bytes_field(_JOB_SUBMISSION, _submission(value.submission)),
+        _time_field(_JOB_UPDATE_TIME, value.updated_at),
+        _time_field(_JOB_START_TIME, value.reached(JobStatus.RUNNING)),
+        _time_field(_JOB_END_TIME, value.ended_at),
+        text_field(_JOB_ETAG, etag(value)),
+        bytes_field(_JOB_USAGE, _usage(value.usage)),
+        number_field(_JOB_REVISION, value.revision),
+    ]
+    if value.pending_reason is not None:
+        written.append(bytes_field(_JOB_PENDING_REASON, _pending_reason(value.pending_reason, place)))
+    if place is not None or value.failure is not None or value.result is not None:
+        written.append(_outcome(value, place).SerializeToString())
+    return b"".join(written)
+
+
+def _outcome(value: Job, place: QueuePlace | None) -> job_pb2.Job:
+    """Return a message with what only some jobs have."""
+    message = job_pb2.Job(queue=queue_info(place))
     if value.failure is not None:
         message.failure.CopyFrom(
             job_pb2.JobFailure(
@@ -255,15 +319,36 @@ def _variable_fields(value: Job, place: QueuePlace | None) -> job_pb2.Job:
     return message
 
 
-def _pending_reason(reason: PendingReason | None, place: QueuePlace | None) -> job_pb2.PendingReason | None:
-    if reason is None:
-        return None
+@lru_cache(maxsize=128)
+def _submission(value: Submission) -> bytes:
+    return job_pb2.Submission(state=_SUBMISSION_STATES[value.state], attempts=value.attempts).SerializeToString()
+
+
+@lru_cache(maxsize=1024)
+def _usage(value: JobUsage) -> bytes:
+    return job_usage(value).SerializeToString()
+
+
+def _pending_reason(reason: PendingReason, place: QueuePlace | None) -> bytes:
     message = reason.message
     if reason.kind is PendingKind.PROVIDER_QUEUE and place is not None and place.position is not None:
         message = f"{message} Position {place.position}."
-    return job_pb2.PendingReason(
-        kind=_PENDING_KINDS[reason.kind],
-        message=message,
-        since_time=timestamp(reason.since),
-        retry_time=timestamp(reason.retry_at),
+    return b"".join(
+        (
+            number_field(_REASON_KIND, _PENDING_KINDS[reason.kind]),
+            text_field(_REASON_MESSAGE, message),
+            _time_field(_REASON_SINCE_TIME, reason.since),
+            _time_field(_REASON_RETRY_TIME, reason.retry_at),
+        )
     )
+
+
+def _time_field(number: int, at: datetime | None) -> bytes:
+    return b"" if at is None else _known_time_field(number, at)
+
+
+@lru_cache(maxsize=4096)
+def _known_time_field(number: int, at: datetime) -> bytes:
+    """Return a field that holds a time: most are written more than once."""
+    message = timestamp(at)
+    return b"" if message is None else bytes_field(number, message.SerializeToString())

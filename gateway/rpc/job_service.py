@@ -32,7 +32,9 @@ class JobService(Transfers):
         self, request: job_service_pb2.SubmitJobRequest, context: _Context
     ) -> bytes:
         """Accept a job."""
-        job, duplicate = await self._engine.submissions.submit(current_caller(), requests.job_request(request))
+        caller, request_id = current_caller(), requests.request_id(request)
+        wanted = requests.job_request(request, caller.tenant)
+        job, duplicate = await self._engine.submissions.submit(caller, wanted, request_id)
         return job_messages.submit_job_response(job, await self._place(job), duplicate=duplicate)
 
     async def GetJob(  # type: ignore[override]  # as SubmitJob

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any, Literal, TypedDict, TypeVar
 
 from google.protobuf.json_format import MessageToDict
@@ -49,6 +50,8 @@ MAX_STRUCT_BYTES = 16 * 1024
 """Longest header, and longest provider options, as JSON."""
 _STRUCT_WIRE_RATIO = 8
 """A Struct takes at most this many times as many bytes on the wire as its JSON: `0,` are eleven."""
+_MOST_KNOWN_BYTES = 16 * 1024
+"""Largest submission that is kept to be known again: a program that runs one circuit again and again sends small ones."""
 _FIRST_YEAR, _LAST_YEAR = 1970, 9000
 DEFAULT_PAGE_SIZE = 50
 MAX_PAGE_SIZE = 500
@@ -84,8 +87,33 @@ _SESSION_MODES = {
 }
 
 
-def job_request(request: job_service_pb2.SubmitJobRequest) -> JobRequest:
-    """Return a submission as plain data."""
+def job_request(request: job_service_pb2.SubmitJobRequest, tenant: str) -> JobRequest:
+    """Return a submission as plain data: the same object for equal requests, while it is known.
+
+    Args:
+        request: The submission.
+        tenant: Whose it is. Each has its own, so that nobody can tell what another tenant runs.
+    """
+    without_id = job_service_pb2.SubmitJobRequest()
+    without_id.CopyFrom(request)
+    without_id.ClearField("request_id")
+    body = without_id.SerializeToString(deterministic=True)
+    return _known_job_request(body, tenant) if len(body) <= _MOST_KNOWN_BYTES else _job_request(without_id, body)
+
+
+def request_id(request: job_service_pb2.SubmitJobRequest) -> str:
+    """Return the id of a submission."""
+    _check_length("request_id", request.request_id, MAX_REQUEST_ID_LENGTH)
+    return request.request_id
+
+
+@lru_cache(maxsize=256)
+def _known_job_request(body: bytes, _tenant: str) -> JobRequest:
+    return _job_request(job_service_pb2.SubmitJobRequest.FromString(body), body)
+
+
+def _job_request(request: job_service_pb2.SubmitJobRequest, body: bytes) -> JobRequest:
+    """Return a submission as plain data; `body` is all of it but for its id, serialised."""
     source = request.WhichOneof("source")
     if source is None:
         raise InvalidArgument.field("program", "a program is needed: OpenQASM texts, a QPY blob, or a raw program")
@@ -94,26 +122,21 @@ def job_request(request: job_service_pb2.SubmitJobRequest) -> JobRequest:
         raise InvalidArgument.field("program.kind", "one of openqasm, qpy and raw must be set")
     if not request.backend:
         raise InvalidArgument.field("backend", "a backend is needed; ListBackends tells which there are")
-    _check_length("request_id", request.request_id, MAX_REQUEST_ID_LENGTH)
     if len(request.client_version) > MAX_CLIENT_VERSIONS:
         raise InvalidArgument.field("client_version", f"at most {MAX_CLIENT_VERSIONS} entries")
     for package, version in request.client_version.items():
         _check_length("client_version", package, MAX_NAME_LENGTH)
         _check_length("client_version", version, MAX_NAME_LENGTH)
-    without_id = job_service_pb2.SubmitJobRequest()
-    without_id.CopyFrom(request)
-    without_id.ClearField("request_id")
     return JobRequest(
         program=b"" if uploaded else request.program.SerializeToString(deterministic=True),
         program_sha256=uploaded,
         backend=bare_id("backend", request.backend, "backends"),
         account=bare_id("account", request.account, "accounts"),
         options=run_options(request.options),
-        digest=request_digest(without_id.SerializeToString(deterministic=True)),
+        digest=request_digest(body),
         display_name=display_name("display_name", request.display_name),
         tags=tags("tags", request.tags),
         session=resource_id("session", request.session, "sessions") if request.session else "",
-        request_id=request.request_id,
         client_version=dict(request.client_version),
     )
 

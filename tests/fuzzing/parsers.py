@@ -75,7 +75,7 @@ PARSERS: Mapping[str, Parser] = {
         (program_pb2.RawProgram(program_id="p", parameters=b'{"a": [1, 2e3, null, "\\u00e9"]}').SerializeToString(),),
     ),
     "submission": Parser(
-        lambda data: requests.job_request(job_service_pb2.SubmitJobRequest.FromString(data)),
+        lambda data: requests.job_request(job_service_pb2.SubmitJobRequest.FromString(data), "a tenant"),
         (InvalidArgument, DecodeError),
         (_SUBMISSION.SerializeToString(),),
     ),

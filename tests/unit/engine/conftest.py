@@ -62,11 +62,11 @@ class Engine(engine.Engine):
         self.provider = provider
         self.heartbeat = 30.0
 
-    async def submit(self, caller: Caller = ALICE, **fields: object) -> Job:
+    async def submit(self, caller: Caller = ALICE, request_id: str = "", **fields: object) -> Job:
         request = JobRequest(
             **{"program": b"a program", "backend": "machine", "options": RunOptions(), "digest": "d", **fields}  # type: ignore[arg-type]
         )
-        job, _ = await self.submissions.submit(caller, request)
+        job, _ = await self.submissions.submit(caller, request, request_id)
         return job
 
     async def status(self, job: Job, status: JobStatus, caller: Caller = ALICE) -> Job:
