@@ -6,7 +6,11 @@ import ipaddress
 
 
 def is_loopback_host(host: str) -> bool:
-    """Return whether a host, by name or address, is this machine and cannot be reached from others."""
+    """Return whether a host, by name or address, is this machine and cannot be reached from others.
+
+    The client decides so, too, whether to use TLS (`qgateway._settings`): a distribution of its own, which neither needs the
+    other for these lines.
+    """
     if host == "localhost":
         return True
     try:
