@@ -122,11 +122,13 @@ class GatewayServer:
         """Open the store, take up unfinished jobs, and listen.
 
         Raises:
-            ConfigError: The address cannot be listened on, or a TLS file cannot be read.
+            ConfigError: Nobody could call, the address cannot be listened on, or a TLS file cannot be read.
         """
         settings = self._settings
         if failpoints.armed():
             _log.warning("failpoints_armed", names=failpoints.armed())
+        if not (settings.store.path.exists() or self._keys or settings.access.certificates or settings.access.issuers):
+            raise _nobody()  # without leaving a new database behind
         try:
             store = await Store.open(settings.store.path)
             self._parts.push_async_callback(store.close)
@@ -194,10 +196,7 @@ class GatewayServer:
         certificates = ClientCertificates(entry.rule() for entry in self._settings.access.certificates)
         tokens = Tokens(issuer.build() for issuer in self._settings.access.issuers)
         if ring.is_empty and not certificates and not tokens:
-            raise ConfigError(
-                "There are no API keys, so nobody could call. Make the first one with 'gateway init', or try the gateway out "
-                "with 'gateway serve --dev'."
-            )
+            raise _nobody()
         self._parts.push_async_callback(keys.close)
         noting = asyncio.create_task(keys.run())
         self._parts.callback(noting.cancel)
@@ -318,6 +317,13 @@ def _policies(settings: Settings) -> PolicySource:
     """
     path = settings.access.policy
     return Policy() if path is None else PolicyFile(path, settings.accounts)
+
+
+def _nobody() -> ConfigError:
+    return ConfigError(
+        "There are no API keys, so nobody could call. Make the first one with 'gateway init', or try the gateway out with "
+        "'gateway serve --dev'."
+    )
 
 
 def _bind(server: grpc.aio.Server, setting: str, address: str, credentials: grpc.ServerCredentials | None) -> int:

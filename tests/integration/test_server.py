@@ -163,6 +163,23 @@ def test_a_server_that_cannot_be_started_says_why(arguments: list[str], says: st
     assert process.returncode == 2
     assert says in process.stderr
     assert "Traceback" not in process.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_ctrl_c_while_the_command_is_being_loaded_ends_it_quietly() -> None:
+    program = """
+import signal, sys
+class Interrupt:
+    def find_spec(self, name, path=None, target=None):
+        if name == "typer":
+            signal.raise_signal(signal.SIGINT)
+signal.signal(signal.SIGINT, signal.default_int_handler)
+sys.meta_path.insert(0, Interrupt())
+from gateway.__main__ import main
+main()
+"""
+    process = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=30, check=False)
+    assert (process.returncode, process.stdout, process.stderr) == (130, "", "")
 
 
 def test_the_server_never_imports_qiskit_or_numpy(gateway: GatewayProcess) -> None:

@@ -269,7 +269,7 @@ def _facts(job: job_pb2.Job) -> Iterator[tuple[str, Any]]:
     yield "Started", time_text(job.start_time)
     yield "Ended", time_text(job.end_time)
     yield "Took", _took_text(job)
-    yield "QPU time charged", _seconds_text(job)
+    yield "Time on the backend", _seconds_text(job)
     yield "Result", size_text(job.result.size_bytes) if job.HasField("result") else ""
     yield "Result kept until", time_text(job.result.expire_time)
     yield "Submitted by", job.creator

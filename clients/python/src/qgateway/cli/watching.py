@@ -178,14 +178,18 @@ def watch(
         return
     if status or backend or tag or name:
         raise CommandError("Give a job, or options that say which jobs; not both.")
+    from qgateway._watch_state import WatchTimeout
+
     # Reading the job first makes a wrong id or a gateway that is away an error at once; the watch itself would try on.
     begun = time.monotonic()
     found = read_job(session, job)
     output = session.output
     follower = JsonLines(output) if output.as_json else follower_on(output.console, found)
-    if timeout is not None:
-        timeout -= time.monotonic() - begun
-    end_by_status(follow(session, found, follower, timeout))
+    left = None if timeout is None else timeout - (time.monotonic() - begun)
+    try:
+        end_by_status(follow(session, found, follower, left))
+    except WatchTimeout as over:  # it knows only what was left of the time
+        raise WatchTimeout(over.job_id, timeout or 0.0) from None
 
 
 def follow_all(session: Session, conditions: job_pb2.JobFilter, timeout: float | None) -> None:
