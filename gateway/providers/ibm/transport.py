@@ -12,7 +12,8 @@ from typing import Any, Self
 import requests
 from requests.adapters import HTTPAdapter
 from requests.utils import default_headers
-from urllib3.exceptions import ConnectTimeoutError, MaxRetryError, NewConnectionError
+from urllib3 import HTTPResponse
+from urllib3.exceptions import ConnectTimeoutError, HTTPError, MaxRetryError, NewConnectionError
 from urllib3.util.retry import Retry
 
 from gateway.domain.errors import SubmissionInDoubt, Unavailable
@@ -248,13 +249,26 @@ def _pieces(response: requests.Response, seconds: float) -> Iterator[bytes]:
         RequestException: The connection failed, or the body takes too long or is too large.
     """
     deadline, size = time.monotonic() + seconds, 0
-    for piece in response.iter_content(_CHUNK):
+    # Not `iter_content`: it waits until a whole chunk is there, for as long as each of its bytes comes in time.
+    while piece := _next(response.raw):
         size += len(piece)
         if time.monotonic() > deadline:
             raise requests.ReadTimeout("the reply took too long")
         if size > _MAX_BODY:
             raise requests.RequestException("the reply is too large")
         yield piece
+
+
+def _next(body: HTTPResponse) -> bytes:
+    """Return what has come of a body; wait if nothing has. Empty at its end.
+
+    Raises:
+        RequestException: The connection failed.
+    """
+    try:
+        return body.read1(_CHUNK, decode_content=True)
+    except HTTPError as error:
+        raise requests.ConnectionError(error) from error
 
 
 def _root(error: BaseException) -> BaseException:

@@ -399,6 +399,24 @@ async def test_nobody_waits_for_longer_than_an_hour_because_the_provider_asks_fo
     assert unavailable.value.retry_after == pytest.approx(3600, abs=5)
 
 
+async def test_a_reply_that_trickles_is_given_up_in_time(new_client: Callable[..., IbmClient]) -> None:
+    async def trickle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n")
+        with suppress(ConnectionError):
+            while not writer.is_closing():
+                writer.write(b" ")
+                await writer.drain()
+                await asyncio.sleep(0.02)
+
+    server = await asyncio.start_server(trickle, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    client = new_client(api_url=f"http://127.0.0.1:{port}/api/v1", total_timeout=0.2, retries=0)
+    async with server, asyncio.timeout(20):
+        with pytest.raises(Unavailable):
+            await client.devices()
+
+
 async def test_a_name_never_reaches_another_route(client: IbmClient, control: EmulatorControl) -> None:
     for name in ("../backends", "..", "", "a/b?c"):
         with pytest.raises(NotFound):
