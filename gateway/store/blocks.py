@@ -10,12 +10,15 @@ from __future__ import annotations
 import errno
 import mmap
 import os
+from contextlib import suppress
 from pathlib import Path
 
-BLOCK_BYTES = 1024 * 1024
-"""Bytes of one write: smaller ones leave the disk idle in between, larger ones only hold more memory."""
+BLOCK_BYTES = 2 * 1024 * 1024
+"""Bytes of one write: smaller ones leave the disk idle in between and switch threads more often, larger ones only hold memory."""
 _SECTOR_BYTES = 4096
 """A multiple of the sector size of any disk."""
+_ROOM_BYTES = 16 * 1024 * 1024
+"""By how much the room of a file grows."""
 _DIRECT = getattr(os, "O_DIRECT", 0)
 
 
@@ -62,19 +65,28 @@ class BlockFile:
     def __init__(self, path: Path) -> None:
         self._file = _create(path)
         self._is_open = True
-        self.size = 0
-        """Number of bytes written."""
+        self._room = 0
 
-    def write(self, block: Block) -> None:
-        """Append a block."""
+    def make_room(self, size: int) -> None:
+        """Reserve the disk's room for so many bytes, and for some more.
+
+        Writes that lengthen a file wait for each other; those into its room do not.
+        """
+        if self._room < size:
+            with suppress(OSError):  # not every file system knows how; writing will tell if there is no room
+                os.posix_fallocate(self._file, self._room, _ROOM_BYTES)
+            self._room += _ROOM_BYTES
+
+    def write(self, block: Block, offset: int) -> None:
+        """Write a block to its place. Several may be written at a time."""
         rest = block.sectors
         while rest:
-            rest = rest[os.write(self._file, rest) :]
-        self.size += len(block.content)
+            written = os.pwrite(self._file, rest, offset)
+            rest, offset = rest[written:], offset + written
 
-    def finish(self) -> None:
-        """Bring all of it to disk, and close the file."""
-        os.ftruncate(self._file, self.size)
+    def finish(self, size: int) -> None:
+        """Bring all of it, so many bytes, to disk, and close the file."""
+        os.ftruncate(self._file, size)
         os.fsync(self._file)
         self.close()
 

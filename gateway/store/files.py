@@ -67,8 +67,7 @@ class PayloadFiles:
         new = self.create()
         try:
             for block in _blocks(payload):
-                new.digest((block,))
-                new.write((block,))
+                new.write(block, new.take(block))
             return new.keep()
         finally:
             new.discard()
@@ -143,40 +142,41 @@ class PayloadFiles:
 
 
 class IncomingFile:
-    """A file that is being written, to be kept or discarded. Made by `PayloadFiles.create`.
-
-    All its blocks pass both `digest` and `write`, in their order; the two may run on different threads.
-    """
+    """A file that is being written, to be kept or discarded. Made by `PayloadFiles.create`."""
 
     def __init__(self, files: PayloadFiles, path: Path) -> None:
         self._files = files
         self._path = path
         self._file: BlockFile | None = None
         self._digest = hashlib.sha256()
+        self._size = 0
 
-    def digest(self, blocks: Iterable[Block]) -> None:
-        """Take bytes into the SHA-256."""
-        for block in blocks:
-            self._digest.update(block.content)
-
-    def write(self, blocks: Iterable[Block]) -> None:
-        """Append bytes. All blocks but the last are full."""
+    def take(self, block: Block) -> int:
+        """Append a block: take it into the SHA-256, and return where it is to be written. All blocks but the last are full."""
         if self._file is None:
             self._file = BlockFile(self._path)
-        for block in blocks:
-            self._file.write(block)
+        offset = self._size
+        self._digest.update(block.content)
+        self._size += len(block.content)
+        self._file.make_room(self._size)
+        return offset
+
+    def write(self, block: Block, offset: int) -> None:
+        """Write a block that was taken, on any thread."""
+        if self._file is not None:
+            self._file.write(block, offset)
 
     @property
     def sha256(self) -> str:
-        """SHA-256 of what passed `digest`, 64 hexadecimal digits."""
+        """SHA-256 of what was taken, 64 hexadecimal digits."""
         return self._digest.hexdigest()
 
     def keep(self) -> KeptFile:
-        """Bring the file, of one block at least, to disk under its name."""
+        """Bring the file, of one block at least, to disk under its name. All that was taken is written."""
         if self._file is None:
             raise ValueError("nothing was written")
-        self._file.finish()
-        return self._files.publish(self._path, self.sha256, self._file.size)
+        self._file.finish(self._size)
+        return self._files.publish(self._path, self.sha256, self._size)
 
     def discard(self) -> None:
         """Remove the file, unless it was kept."""

@@ -7,14 +7,12 @@ import os
 from collections.abc import AsyncIterator, Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from itertools import cycle
 from pathlib import Path
 from typing import ParamSpec, TypeVar
 
 from gateway.domain.payload import LARGE_PAYLOAD_BYTES, KeptFile, KeptPayload, Payload, PayloadFile
-from gateway.store.blocks import Block
 from gateway.store.files import IncomingFile, PayloadFiles
-from gateway.store.strand import Strand
+from gateway.store.reception import Reception
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -72,38 +70,30 @@ class Payloads:
             check_whole: Called with the number of all bytes and their SHA-256; what it raises does so, too.
         """
         new = self._files.create()
-        # Each does with a block what takes longer than receiving it, on a processor of its own if there is one.
-        writing = Strand(self._threads, new.write, _BLOCKS - 1)
-        hashing = Strand(self._threads, new.digest, _BLOCKS - 1)
-        blocks = cycle([Block() for _ in range(_BLOCKS)])
-        block = next(blocks)
+        reception = Reception(self._threads, new, _BLOCKS)
         size = 0
         try:
+            block = await reception.free_block()
             async for piece in pieces:
                 size += len(piece)
                 check(size)
                 rest = piece
                 while rest := block.fill(rest):
-                    await writing.put(block)
-                    await hashing.put(block)
-                    block = next(blocks)
-                    block.clear()
-            await writing.put(block)
-            await hashing.put(block)
-            await writing.finish()
-            await hashing.finish()
+                    reception.give(block)
+                    block = await reception.free_block()
+            reception.give(block)
+            await reception.finish()
             check_whole(size, new.sha256)
             return await self._run(new.keep)
         finally:
             # Whoever called may be cancelled once more; what was begun is removed all the same.
-            ending = asyncio.create_task(self._end(new, writing, hashing))
+            ending = asyncio.create_task(self._end(new, reception))
             self._endings.add(ending)
             ending.add_done_callback(self._endings.discard)
             await asyncio.shield(ending)
 
-    async def _end(self, new: IncomingFile, writing: Strand[Block], hashing: Strand[Block]) -> None:
-        await writing.stop()
-        await hashing.stop()
+    async def _end(self, new: IncomingFile, reception: Reception) -> None:
+        await reception.stop()
         await self._run(new.discard)
 
     async def read_pieces(self, payload: KeptPayload, offset: int, size: int) -> AsyncIterator[bytes]:

@@ -54,7 +54,7 @@ class Engine(engine.Engine):
             Accounts([provider], policy),
             store,
             UnreadProgram(),
-            upload_limits=UploadLimits(max_bytes=2 * 1024 * 1024),
+            upload_limits=UploadLimits(max_bytes=4 * 1024 * 1024),
             pacing={provider.account: pacing},
             admission=Admission(policy),
         )

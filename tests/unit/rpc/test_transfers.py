@@ -119,8 +119,8 @@ async def test_a_program_that_is_there_is_not_asked_for_again(wire: Wire) -> Non
         (lambda: iter(()), "INVALID_FIELD"),
         (lambda: chunks(total_size_bytes=-1), "INVALID_FIELD"),
         (lambda: chunks(sha256=b"short"), "INVALID_FIELD"),
-        (lambda: chunks(total_size_bytes=2 * MIB + 1), "PROGRAM_TOO_LARGE"),
-        (lambda: chunks(bytes(2 * MIB + 1)), "PROGRAM_TOO_LARGE"),
+        (lambda: chunks(total_size_bytes=4 * MIB + 1), "PROGRAM_TOO_LARGE"),
+        (lambda: chunks(bytes(4 * MIB + 1)), "PROGRAM_TOO_LARGE"),
     ],
 )
 async def test_a_wrong_upload_is_refused_and_leaves_nothing(wire: Wire, requests: Any, reason: str) -> None:

@@ -44,11 +44,21 @@ def test_a_file_system_without_straight_writing_is_written_as_ever(
 
     monkeypatch.setattr(os, "open", refusing)
     file = BlockFile(tmp_path / "new")
-    file.write(filled(b"x" * BLOCK_BYTES))
-    file.write(filled(b"the end"))
-    file.finish()
+    file.make_room(1)
+    file.write(filled(b"the end"), BLOCK_BYTES)
+    file.write(filled(b"x" * BLOCK_BYTES), 0)
+    file.finish(BLOCK_BYTES + 7)
     assert (tmp_path / "new").read_bytes() == b"x" * BLOCK_BYTES + b"the end"
     assert len(made) == 1
+
+
+def test_a_file_takes_no_more_room_than_its_bytes_in_the_end(tmp_path: Path) -> None:
+    file = BlockFile(tmp_path / "new")
+    file.make_room(1)
+    file.write(filled(b"the end"), 0)
+    file.finish(7)
+    assert (tmp_path / "new").read_bytes() == b"the end"
+    assert (tmp_path / "new").stat().st_blocks * 512 < BLOCK_BYTES
 
 
 def test_a_file_that_is_there_already_is_left_alone(tmp_path: Path) -> None:
