@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
 app = typer.Typer(help="API keys of a running gateway. They are made and revoked by operators.", no_args_is_help=True)
 
 _TIMEOUT = 20.0
+_PIPE_WIDTH = 1_000
+"""Columns of an output that is no terminal: nothing is wrapped there."""
 
 ConfigFile = Annotated[
     Path | None,
@@ -130,14 +133,13 @@ def list_keys(  # noqa: PLR0917 - as above
     if as_json:
         typer.echo(orjson.dumps(rows))
         return
-    # The name is shown whole in the narrowest terminal: it is needed to revoke the key. Of the times, the day is enough.
-    table = Table(
-        Column("key", no_wrap=True), "for", "tenant", "role", "made", "ends", "last used", "revoked", box=None
-    )
+    # Nothing is cut: the key's name stands on one line, to revoke it by; the rest may take several in a narrow terminal.
+    heads = ("for", "tenant", "role", "made", "ends", "last used", "revoked")
+    table = Table(Column("key", no_wrap=True), *(Column(head, overflow="fold") for head in heads), box=None)
     for row in rows:
         words, times = list(row.values())[:4], list(row.values())[4:]
         table.add_row(*words, *(str(time or "")[:10] for time in times))
-    Console().print(table)
+    Console(width=None if sys.stdout.isatty() else _PIPE_WIDTH).print(table)
 
 
 @app.command("revoke")

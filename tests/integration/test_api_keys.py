@@ -58,7 +58,9 @@ def test_the_first_operator_makes_lists_and_revokes_keys_by_command(gateway: Gat
     (listed,) = json.loads(command("keys", "list", "--json", **environment).stdout)
     assert listed == made
     table = command("keys", "list", COLUMNS="80", **environment).stdout
-    assert made["name"] in table
+    head, row = (line.split() for line in table.splitlines())
+    assert head == ["key", "for", "tenant", "role", "made", "ends", "last", "used", "revoked"]
+    assert row == [made["name"], "ci", made["tenant"], "submitter", made["created"][:10], made["expires"][:10]]
     assert secret not in table
     # The new key is no operator's.
     refused = command("keys", "list", **{**environment, "QGATEWAY_API_KEY": secret})
