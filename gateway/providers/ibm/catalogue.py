@@ -12,9 +12,9 @@ from gateway.domain.errors import GatewayError, NotFound, Unavailable
 from gateway.providers.ibm import wire
 from gateway.providers.ibm.backends import backend_of, status_of
 from gateway.providers.ibm.client import IbmClient
+from gateway.providers.ibm.concurrency import map_concurrently
 from gateway.providers.ibm.remembered import Remembered
 from gateway.providers.ibm.settings import IbmSettings
-from gateway.providers.ibm.together import for_each
 
 _log = structlog.get_logger(__name__)
 
@@ -46,7 +46,7 @@ class Catalogue:
     async def backends(self) -> tuple[Backend, ...]:
         """Return all backends. One that cannot be read is left out, unless none can."""
         names = await self._devices.get()
-        found = await for_each(names, self._try_to_describe, at_once=self._settings.threads)
+        found = await map_concurrently(names, self._try_to_describe, at_once=self._settings.threads)
         known = tuple(item for item in found if isinstance(item, Backend))
         failures = [item for item in found if isinstance(item, GatewayError)]
         if failures and not known:

@@ -8,11 +8,11 @@ from gateway.domain.errors import GatewayError, NotFound
 from gateway.domain.job import JobStatus
 from gateway.domain.provider import NoNews, ProviderUpdate
 from gateway.providers.ibm import states, wire
+from gateway.providers.ibm.bounded_cache import BoundedCache
 from gateway.providers.ibm.client import PAGE_SIZE, IbmClient
+from gateway.providers.ibm.concurrency import map_concurrently
 from gateway.providers.ibm.results import Results
 from gateway.providers.ibm.settings import IbmSettings
-from gateway.providers.ibm.shelf import Shelf
-from gateway.providers.ibm.together import for_each
 
 _FEW = 2
 """Up to so many jobs are looked up one by one: a listing would cost no less."""
@@ -32,7 +32,7 @@ class Polling:
         self._client = client
         self._results = results
         self._settings = settings
-        self._ended: Shelf[wire.JobDocument] = Shelf(_KEPT_JOBS)
+        self._ended: BoundedCache[wire.JobDocument] = BoundedCache(_KEPT_JOBS)
 
     def ended(self, provider_job_id: str) -> wire.JobDocument | None:
         """Return a job whose end was seen lately, so that it need not be read again; None if it was not."""
@@ -47,7 +47,7 @@ class Polling:
         listed = await self._pending() if len(provider_job_ids) > _FEW else {}
         wanted = dict.fromkeys(provider_job_ids)
         left = (job_id for job_id in wanted if job_id not in listed)
-        found = await for_each(left, self._try_to_look_up, at_once=self._settings.threads)
+        found = await map_concurrently(left, self._try_to_look_up, at_once=self._settings.threads)
         failures = [item.error for item in found if isinstance(item, NoNews)]
         if failures and len(failures) == len(found) and not listed:
             raise failures[0]

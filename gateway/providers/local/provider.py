@@ -1,4 +1,4 @@
-"""The local provider: a line of jobs, and simulators that work it off."""
+"""The local provider: a queue of jobs, and simulators that work it off."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ from gateway.domain.provider import (
     ProviderUpdate,
     QueuePlace,
 )
-from gateway.providers.local.line import Line
 from gateway.providers.local.machines import Machines
 from gateway.providers.local.news import News
 from gateway.providers.local.options import check_options
+from gateway.providers.local.queue import JobQueue
 from gateway.providers.local.sessions import LocalSessions
 from gateway.providers.local.settings import LocalSettings
 from gateway.providers.local.simulators import Simulators
@@ -72,7 +72,7 @@ class LocalProvider:
         self._settings = settings or LocalSettings()
         self._since = utc_now()
         self._jobs: dict[str, _LocalJob] = {}
-        self._line = Line()
+        self._queue = JobQueue()
         self._running: set[str] = set()
         self._sessions = LocalSessions(self._session_time_over)
         self._news = News()
@@ -122,7 +122,7 @@ class LocalProvider:
     def health(self) -> AccountHealth:
         """Return how the account is."""
         return self._machines.trouble or AccountHealth(
-            Health.SERVING, f"{len(self._running)} jobs running, {len(self._line)} jobs waiting.", self._since
+            Health.SERVING, f"{len(self._running)} jobs running, {len(self._queue)} jobs waiting.", self._since
         )
 
     async def backends(self) -> tuple[Backend, ...]:
@@ -144,7 +144,7 @@ class LocalProvider:
             NotFound: There is none of that name.
         """
         await self._machines.get(name)
-        return BackendStatus(pending_jobs=self._line.waiting_for(name))
+        return BackendStatus(pending_jobs=self._queue.waiting_for(name))
 
     async def properties(self, name: str, at: datetime | None) -> BackendProperties | None:
         """Return the calibration of a backend, which never changes; None for the ideal one.
@@ -177,9 +177,9 @@ class LocalProvider:
         await self._machines.get(submission.backend)
         if (known := self._jobs.get(submission.marker)) is not None:
             return known.update
-        if len(self._line) >= self._settings.queue_limit:
+        if len(self._queue) >= self._settings.queue_limit:
             raise ResourceExhausted(
-                f"{len(self._line)} jobs wait for the simulators of account {self._account!r} already. Try again later.",
+                f"{len(self._queue)} jobs wait for the simulators of account {self._account!r} already. Try again later.",
                 reason=Reason.QUEUE_FULL,
                 metadata={"account": self._account, "limit": str(self._settings.queue_limit)},
                 retry_after=_RETRY_SECONDS,
@@ -187,7 +187,7 @@ class LocalProvider:
         self._sessions.join(submission.session, submission.marker)
         update = ProviderUpdate(submission.marker, JobStatus.QUEUED, "queued", utc_now())
         self._jobs[submission.marker] = _LocalJob(submission, update, queued_at=update.at)
-        self._line.join(submission.marker, submission.backend)
+        self._queue.put(submission.marker, submission.backend)
         self._run_next()
         await asyncio.sleep(
             0
@@ -228,8 +228,8 @@ class LocalProvider:
             self._news.withdraw(provider_job_id)
 
     async def queue_place(self, provider_job_id: str) -> QueuePlace | None:
-        """Return a job's place in the line, or None if it does not wait."""
-        place = self._line.place(provider_job_id)
+        """Return a job's place in the queue, or None if it does not wait."""
+        place = self._queue.place(provider_job_id)
         return None if place is None else QueuePlace(place)
 
     async def metrics(self, provider_job_id: str) -> ProviderMetrics:
@@ -250,14 +250,14 @@ class LocalProvider:
         return ""
 
     async def cancel(self, provider_job_id: str) -> ProviderUpdate:
-        """Take a job out of the line, or end its run at once. A final job stays as it is.
+        """Take a job out of the queue, or end its run at once. A final job stays as it is.
 
         Raises:
             NotFound: There is no such job.
         """
         job = self._job(provider_job_id)
         if job.update.status is JobStatus.QUEUED:
-            self._line.leave(provider_job_id)
+            self._queue.leave(provider_job_id)
             self._change(job, JobStatus.CANCELLED, _CANCELLED)
         elif job.run is not None and not job.run.done():
             job.run.cancel()
@@ -318,8 +318,8 @@ class LocalProvider:
         return self._sessions.get(session_id)
 
     def _run_next(self) -> None:
-        while self._line and len(self._running) < self._settings.parallel_jobs:
-            job = self._jobs[self._line.take()]
+        while self._queue and len(self._running) < self._settings.parallel_jobs:
+            job = self._jobs[self._queue.take()]
             job.run = asyncio.create_task(
                 self._simulators.run(
                     job.submission, time_limit=self._settings.time_limit, memory_limit=self._settings.memory_limit
@@ -371,7 +371,7 @@ class LocalProvider:
 
     def _session_time_over(self, jobs: tuple[str, ...]) -> None:
         for waiting in jobs:
-            self._line.leave(waiting)
+            self._queue.leave(waiting)
             self._change(self._jobs[waiting], JobStatus.CANCELLED, _SESSION_OVER)
 
     def _tell_if_still_so(self, job: _LocalJob, update: ProviderUpdate) -> None:

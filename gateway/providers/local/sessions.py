@@ -40,7 +40,7 @@ class _LocalSession:
 
 
 class LocalSessions:
-    """All sessions of the provider. They hold nothing: their jobs wait in the same line as all others.
+    """All sessions of the provider. They hold nothing: their jobs wait in the same queue as all others.
 
     Args:
         expire: Is called with the ids of the jobs that wait in a session when its time is over.

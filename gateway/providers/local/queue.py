@@ -1,4 +1,4 @@
-"""The line of jobs that wait for a simulator."""
+"""The queue of jobs that wait for a simulator."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections import Counter
 from itertools import count
 
 
-class Line:
+class JobQueue:
     """First come, first served, over all backends; a job may leave at any place."""
 
     def __init__(self) -> None:
@@ -20,7 +20,7 @@ class Line:
         """Return how many jobs wait."""
         return len(self._order)
 
-    def join(self, job: str, backend: str) -> None:
+    def put(self, job: str, backend: str) -> None:
         """Let a job wait behind all others."""
         ticket = (next(self._numbers), job)
         self._tickets[job] = (ticket[0], backend)

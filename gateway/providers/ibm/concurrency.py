@@ -10,7 +10,9 @@ _Item = TypeVar("_Item")
 _Value = TypeVar("_Value")
 
 
-async def for_each(items: Iterable[_Item], call: Callable[[_Item], Awaitable[_Value]], *, at_once: int) -> list[_Value]:
+async def map_concurrently(
+    items: Iterable[_Item], call: Callable[[_Item], Awaitable[_Value]], *, at_once: int
+) -> list[_Value]:
     """Return what a call gives for each item, in their order. The first failure ends the calls that are left.
 
     Args:

@@ -1,4 +1,4 @@
-"""A few things kept for a while."""
+"""A cache of the newest items."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Generic, TypeVar
 _Item = TypeVar("_Item")
 
 
-class Shelf(Generic[_Item]):
+class BoundedCache(Generic[_Item]):
     """Keeps the last items by name.
 
     Args:
