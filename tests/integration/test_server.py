@@ -240,3 +240,15 @@ def test_a_watch_resumes_over_a_restart(new_gateway: NewGateway) -> None:
         ).events
         assert [event.revision for event in seen] == [event.revision for event in history][-len(seen) :]
         assert seen[-1].job.status == job_pb2.JOB_STATUS_DONE
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere threads are scheduled in other ways")
+def test_the_thread_that_collects_for_the_event_loop_does_not_interrupt_it(new_gateway: NewGateway) -> None:
+    gateway = new_gateway().start()
+    threads = list(Path(f"/proc/{gateway.pid}/task").iterdir())
+    # Threads of Python are called like their process; those of gRPC's core have names of their own.
+    name = Path(f"/proc/{gateway.pid}/comm").read_text()
+    of_python = [int(thread.name) for thread in threads if (thread / "comm").read_text() == name]
+    patient = [thread for thread in of_python if os.sched_getscheduler(thread) == os.SCHED_BATCH]
+    assert len(patient) == 1
+    assert gateway.pid not in patient
