@@ -278,7 +278,11 @@ class TokenCache:
                 return await self._source.load()
         except CredentialError as error:
             # Callers are not told where the gateway keeps its keys; operators are, through the health.
-            raise Unavailable(f"The key of account {self._account!r} cannot be read.") from error
+            raise AccountRefused(
+                f"The key of account {self._account!r} cannot be read. An operator has to look at where it is kept; the gateway's "
+                "log says what is wrong there.",
+                metadata={"account": self._account},
+            ) from error
         except TimeoutError:
             raise Unavailable(f"The key of account {self._account!r} cannot be read in time.") from None
         except Exception as error:  # noqa: BLE001 - the task must go on

@@ -67,6 +67,17 @@ def check_waiting(job: GatewayCircuitJob, kind: str, *says: str) -> None:
     check(caught.value, "TIMEOUT", f"waiting: {kind}: ", *says)
 
 
+def test_a_key_that_is_not_where_it_should_be_is_told_at_once(
+    new_ibm_gateway: Callable[..., GatewayProcess], key_files: dict[str, Path]
+) -> None:
+    key_files["alpha"].unlink()
+    with client_of(new_ibm_gateway().start()) as provider:
+        with pytest.raises(IBMBackendApiError) as caught:
+            provider.get_backend("ibm_alder", instance="alpha")
+        check(caught.value, "CREDENTIALS_REFUSED", "'alpha' cannot be read", "ask the operator", "use another account")
+        assert str(key_files["alpha"]) not in caught.value.diagnostics()
+
+
 def test_a_wrong_key_is_told_at_once_and_keeps_nobody_from_the_other_account(
     new_ibm_gateway: Callable[..., GatewayProcess], key_files: dict[str, Path]
 ) -> None:

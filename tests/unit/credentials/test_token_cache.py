@@ -319,7 +319,7 @@ async def test_a_key_that_cannot_be_read_leaves_the_old_one_in_use(bench: Bench)
 async def test_operators_are_told_where_the_key_is_missing_and_callers_are_not(cold: Bench) -> None:
     cold.source.key = None
     cold.cache.start()
-    with pytest.raises(Unavailable, match="The key of account 'ibm-eu' cannot be read") as caught:
+    with pytest.raises(AccountRefused, match="The key of account 'ibm-eu' cannot be read") as caught:
         await cold.cache.token()
     assert "/run/secrets" not in str(caught.value)
     assert caught.value.__cause__ is None
