@@ -60,6 +60,10 @@ class Caller:
     expires_at: float | None = None
     """When the credential ends, in seconds since 1970; None: never."""
 
+    def calling_from(self, peer: str) -> Caller:
+        """Return the caller with the address of a call."""
+        return Caller(self.name, self.tenant, self.role, peer, self.credential, self.expires_at)
+
 
 @dataclass(frozen=True, slots=True)
 class AuditEntry:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from datetime import UTC, datetime
 from enum import StrEnum
+from operator import attrgetter
 from typing import Any
 
 from gateway.domain.errors import Reason
@@ -244,6 +245,17 @@ class Job:
     def ended_at(self) -> datetime | None:
         """When the job reached its final status, or None."""
         return self.reached(self.status) if self.status.is_final else None
+
+
+_VALUES = attrgetter(*(each.name for each in fields(Job)))
+_REVISION = [each.name for each in fields(Job)].index("revision")
+
+
+def at_revision(job: Job, revision: int) -> Job:
+    """Return a job at another revision. All that is written passes here, and `replace` takes twice as long."""
+    values = list(_VALUES(job))
+    values[_REVISION] = revision
+    return Job(*values)
 
 
 class EventType(StrEnum):

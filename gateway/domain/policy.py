@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from fnmatch import fnmatchcase
+from functools import lru_cache
 from types import MappingProxyType
 from typing import Protocol
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,15 +99,20 @@ class Metering:
 
 def day_of(at: datetime) -> int:
     """Return the day of a moment as a number: days since 1970, UTC."""
-    return (at.astimezone(UTC).date() - date(1970, 1, 1)).days
+    return (at - _EPOCH).days
 
 
 def day_start(day: int) -> datetime:
     """Return the first moment of a day."""
-    return datetime(1970, 1, 1, tzinfo=UTC) + timedelta(days=day)
+    return _EPOCH + timedelta(days=day)
 
 
 def month_span(at: datetime) -> tuple[int, int]:
     """Return the first day of the month of a moment, and the first day of the next, both as numbers."""
-    first = at.astimezone(UTC).replace(day=1, hour=0, minute=0, second=0, microsecond=0)
+    return _month_span(day_of(at))
+
+
+@lru_cache(maxsize=64)
+def _month_span(day: int) -> tuple[int, int]:
+    first = day_start(day).replace(day=1)
     return day_of(first), day_of((first + timedelta(days=32)).replace(day=1))

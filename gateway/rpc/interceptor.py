@@ -9,7 +9,6 @@ import asyncio
 import uuid
 from collections.abc import Awaitable, Callable
 from contextvars import ContextVar
-from dataclasses import replace
 from typing import Any, TypeAlias
 
 import grpc
@@ -133,6 +132,7 @@ class _Gate:
         self._call_rate = call_rate
         self._implemented = implemented
         self._rules = RULES[method]
+        self._permitted = tuple(role for role in Role if role.grants(self._rules.scope))
         seconds = self._rules.default_deadline
         self.deadline = None if seconds is None else Deadline(seconds)
         """Of the calls for which their callers set none; None: they may take as long as they like."""
@@ -149,9 +149,9 @@ class _Gate:
         """
         rules = self._rules
         caller = await self._authenticator.authenticate(_authorization(context), context.auth_context)
-        _caller.set(caller if rules.read_only else replace(caller, peer=context.peer()))
+        _caller.set(caller if rules.read_only else caller.calling_from(context.peer()))
         self._call_rate.count(caller)
-        if not caller.role.grants(rules.scope):
+        if caller.role not in self._permitted:
             needed = Role.least_for(rules.scope)
             raise PermissionDenied(
                 f"This call needs the role {needed}; {caller.name!r} has the role {caller.role}.",

@@ -6,7 +6,8 @@ loop. All methods that are served are registered, so that gRPC itself tells them
 UNIMPLEMENTED without looking at its path.
 
 For registered methods, that loop looks at a future of each of them, of some forty, twice at each call: a third of what a small
-call costs. Here each method has a task of its own that takes in its calls.
+call costs. Here each method has a task of its own that takes in its calls. And interceptors are asked once for each method, where
+grpc.aio would ask them at each call.
 
 A thread of grpc.aio collects what has become of reads and writes, and wakes the event loop. Awake at each single one of them, it
 would take the processor from the loop, do next to nothing, and give it back. Here it waits until a processor is free, or the loop
@@ -20,8 +21,9 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any, TypeAlias, cast
 
 import grpc
@@ -29,6 +31,14 @@ from grpc._cython import cygrpc
 from grpc.aio import _server
 
 _Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
+
+
+class _Details(grpc.HandlerCallDetails):
+    """Which method is called."""
+
+    def __init__(self, method: str) -> None:
+        self.method = method
+        self.invocation_metadata = ()
 
 
 class _CallTaker(cygrpc.AioServer):  # type: ignore[misc]  # it has no types
@@ -59,13 +69,25 @@ class _CallTaker(cygrpc.AioServer):  # type: ignore[misc]  # it has no types
 
     async def _take_calls(self, method: bytes) -> None:
         loop, name = asyncio.get_running_loop(), method.decode()
+        self._handlers[name] = await self._intercepted(name)
         while True:
             try:
                 call = await self._request_registered_call(method)
             except cygrpc._RequestCallError:  # noqa: SLF001 - the server stops
                 return
-            answer = cygrpc._handle_rpc(name, self, self._interceptors, call, loop, False)  # noqa: SLF001
+            answer = cygrpc._handle_rpc(name, self, (), call, loop, False)  # noqa: SLF001
             self._keep(cygrpc._schedule_rpc_coro(answer, call, loop, name))  # noqa: SLF001
+
+    async def _intercepted(self, method: str) -> _Handler:
+        """Return who answers the calls of a method, as the interceptors want it."""
+
+        async def served(details: grpc.HandlerCallDetails) -> _Handler:
+            return self._handlers[details.method]
+
+        answering: Callable[[grpc.HandlerCallDetails], Awaitable[Any]] = served
+        for interceptor in reversed(self._interceptors):
+            answering = partial(interceptor.intercept_service, answering)
+        return cast("_Handler", await answering(_Details(method)))
 
     async def _request_call(self) -> Any:
         """Refuse each call of a method that is not registered; never returns one."""
@@ -98,7 +120,7 @@ def new_server(
 
     Args:
         options: Channel arguments.
-        interceptors: Every call of a registered method passes these.
+        interceptors: Each is asked once for each registered method, and who it names answers all calls of the method.
     """
     with _patient_threads():
         return cast("grpc.aio.Server", _Server(interceptors, options))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 import threading
+import time
 from collections.abc import Callable, Sequence
 from queue import SimpleQueue
 from typing import Any, Generic, TypeVar
@@ -16,6 +17,10 @@ from gateway.domain.job import JobEvent
 
 S = TypeVar("S")
 T = TypeVar("T")
+
+
+_SEVERAL = 8
+"""Calls of a batch that show that many callers are at work."""
 
 
 class Request(Generic[S]):
@@ -52,6 +57,9 @@ class Lane(Generic[S]):
         publish: Called on the event loop with the events of a batch, before its callers go on.
         capacity: Number of calls that may wait or be worked on; further callers wait for a place, first come first served.
         batch: Largest number of calls in a batch.
+        gather: Seconds for which, after a batch of several calls, more may come before the next begins. A batch has a price of its
+            own, which few calls would share otherwise: they come one by one, and the first begins it. A caller who calls alone
+            never waits for others.
     """
 
     def __init__(
@@ -62,10 +70,12 @@ class Lane(Generic[S]):
         publish: Callable[[Sequence[JobEvent]], None] = lambda _: None,
         capacity: int = 1024,
         batch: int = 128,
+        gather: float = 0.0,
     ) -> None:
         self._work = work
         self._publish = publish
         self._batch = batch
+        self._gather = gather
         self._loop = asyncio.get_running_loop()
         self._places = asyncio.Semaphore(capacity)
         self._queue: SimpleQueue[Request[S] | None] = SimpleQueue()
@@ -112,12 +122,14 @@ class Lane(Generic[S]):
         self._new.clear()
 
     def _run(self) -> None:
-        last = False
+        last, size = False, 0
         while not last:
             requests = [self._queue.get()]
+            if size >= _SEVERAL and self._gather:
+                time.sleep(self._gather)
             requests += [self._queue.get() for _ in range(min(self._queue.qsize(), self._batch - 1))]
             batch = [request for request in requests if request is not None]
-            last = len(batch) < len(requests)
+            last, size = len(batch) < len(requests), len(batch)
             if batch:
                 self._loop.call_soon_threadsafe(self._settle, batch, self._outcome(batch))
             # What was read belongs to its reader alone: it must not live here until the next call comes.

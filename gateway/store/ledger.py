@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from itertools import count
 from typing import NamedTuple
 
 from sqlalchemy import Connection, bindparam, func, select, text
@@ -19,7 +18,7 @@ from gateway.domain.job import Job, JobStatus, utc_now
 from gateway.domain.policy import Limits, day_of, day_start, month_span
 from gateway.domain.usage import UsageGroup, UsageQuery, UsageSum
 from gateway.store.database import driver_connection
-from gateway.store.rows import WaitingRows, insert_rows
+from gateway.store.rows import RowStatement, WaitingRows, insert_rows
 from gateway.store.schema import has_pending, sql, usage, usage_by_tag
 
 _MICROS = 1_000_000
@@ -83,6 +82,14 @@ class _Share(NamedTuple):
             return cls(1, int(not job.status.is_final))
         return cls(1, int(not job.status.is_final), round(reserved * _MICROS), round((charged or 0.0) * _MICROS))
 
+    def plus(self, other: _Share) -> _Share:
+        return _Share(
+            self.jobs + other.jobs,
+            self.pending + other.pending,
+            self.reserved + other.reserved,
+            self.charged + other.charged,
+        )
+
     def minus(self, other: _Share) -> _Share:
         return _Share(
             self.jobs - other.jobs,
@@ -106,7 +113,6 @@ class LedgerWrites:
     def __init__(self, connection: Connection, rows: WaitingRows) -> None:
         self._execute = driver_connection(connection).execute
         self._rows = rows
-        self._numbers = count()
         self._pending: dict[str, int] = {}
         """Pending jobs by tenant, as read in this transaction and moved since."""
         self._spent: dict[tuple[str, int, int], tuple[int, int]] = {}
@@ -154,14 +160,20 @@ class LedgerWrites:
     def _add(self, job: Job, share: _Share, tag: str | None = None) -> None:
         day = day_of(job.created_at)
         if tag is not None:
-            self._rows.put(ADD_USAGE_BY_TAG, next(self._numbers), job.tenant, tag, day, job.account, *share)
+            self._put(ADD_USAGE_BY_TAG, (job.tenant, tag, day, job.account), share)
             return
-        self._rows.put(ADD_USAGE, next(self._numbers), job.tenant, day, job.account, *share)
+        self._put(ADD_USAGE, (job.tenant, day, job.account), share)
         if job.tenant in self._pending:
             self._pending[job.tenant] += share.pending
         for (tenant, first, end), (charged, reserved) in self._spent.items():
             if tenant == job.tenant and first <= day < end:
                 self._spent[tenant, first, end] = charged + share.charged, reserved + share.reserved
+
+    def _put(self, statement: RowStatement, key: tuple[str | int, ...], share: _Share) -> None:
+        """Have a share added to a sum. The shares of a transaction are added up before, as most are of one sum."""
+        if (waiting := self._rows.waiting(statement, key)) is not None:
+            share = share.plus(_Share(*waiting[len(key) :]))
+        self._rows.put(statement, key, *key, *share)
 
     def _check_budget(self, job: Job, name: str, limit: float | None, span: tuple[int, int]) -> None:
         if limit is None:

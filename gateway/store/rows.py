@@ -18,7 +18,7 @@ from sqlalchemy import Column, Table
 
 Values = tuple[Any, ...]
 
-_PORTIONS = (64, 16, 4, 1)
+_PORTIONS = (64, 32, 16, 8, 4, 2, 1)
 """Numbers of rows for which there is a statement: the driver keeps so few in a form that need not be parsed again."""
 
 
@@ -87,6 +87,10 @@ class WaitingRows:
     def changes(self) -> int:
         """A number that grows with every change that somebody made or asked for, and not by writing what was asked for."""
         return self._put + self._connection.total_changes - self._written
+
+    def waiting(self, statement: RowStatement, key: Hashable) -> Values | None:
+        """Return the row that waits under a key, or None."""
+        return self._waiting[statement].get(key)
 
     def put(self, statement: RowStatement, key: Hashable, *values: Any) -> None:
         """Have a row written, instead of one that waits under the same key for the same statement."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from datetime import datetime
 from itertools import takewhile
 from operator import attrgetter
@@ -13,7 +12,7 @@ from sqlalchemy import Connection, bindparam, delete, exists, select, text, true
 
 from gateway.domain.access import AuditEntry
 from gateway.domain.errors import Internal, NotFound, ResourceExhausted
-from gateway.domain.job import Change, EventType, Job, JobEvent, ResultSummary
+from gateway.domain.job import Change, EventType, Job, JobEvent, ResultSummary, at_revision
 from gateway.domain.payload import KeptFile, KeptPayload
 from gateway.domain.policy import NO_LIMITS, Limits
 from gateway.store.api_keys import ApiKeyWrites
@@ -346,7 +345,7 @@ class Writes:
         """Give a job its next revision. Returns it with that, and its document."""
         # A revision that is undone is not given out again: nobody saw it, and a gap harms nobody.
         self._revision += 1
-        job = replace(job, revision=self._revision)
+        job = at_revision(job, self._revision)
         return job, encode_job(job)
 
     def _add_event(self, type_: EventType, job: Job, document: str, at: datetime, message: str = "") -> None:

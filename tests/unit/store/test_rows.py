@@ -69,6 +69,14 @@ def test_a_conflict_is_handled_as_the_statement_says(database: sqlite3.Connectio
         waiting.write()
 
 
+def test_what_waits_can_be_seen_until_it_is_written(database: sqlite3.Connection, waiting: WaitingRows) -> None:
+    assert waiting.waiting(ADD, 1) is None
+    waiting.put(ADD, 1, 1, "one")
+    assert waiting.waiting(ADD, 1) == (1, "one")
+    waiting.write()
+    assert waiting.waiting(ADD, 1) is None
+
+
 def test_what_is_forgotten_is_not_written(database: sqlite3.Connection, waiting: WaitingRows) -> None:
     waiting.put(ADD, 1, 1, "one")
     waiting.forget()
