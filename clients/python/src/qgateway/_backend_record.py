@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Any
 
 from qiskit.providers import BackendV2, Options
 from qiskit.result.models import MeasLevel, MeasReturnType
+from qiskit.transpiler import Target
 
 from qgateway._run_options import DEFAULTS
-from qgateway._times import optional_seconds, optional_time
+from qgateway._times import optional_seconds, optional_time, to_timestamp
 from qgateway.configuration import BackendConfiguration
-from qgateway.v1 import backend_pb2
+from qgateway.properties import BackendProperties
+from qgateway.v1 import backend_pb2, backend_service_pb2
 
 _LARGEST_SHOTS = 2**63 - 1
 
@@ -32,6 +35,9 @@ class BackendRecord(BackendV2):  # type: ignore[misc]
             backend_version=message.backend_version or None,
         )
         self._message = message
+        self._target: Target | None = None
+        self._properties: BackendProperties | None = None
+        self._properties_known = False
         self._set_validators()
 
     @classmethod
@@ -67,3 +73,23 @@ class BackendRecord(BackendV2):  # type: ignore[misc]
     def configuration(self) -> BackendConfiguration:
         """Return what the backend is. No request is made."""
         return BackendConfiguration.from_message(self._message)
+
+    def _properties_request(self, at: datetime | None) -> backend_service_pb2.GetBackendPropertiesRequest:
+        """Return the request for the calibration as of a time; None: now."""
+        request = backend_service_pb2.GetBackendPropertiesRequest(name=self._message.name)
+        if at is not None:
+            request.at_time.CopyFrom(to_timestamp(at))
+        return request
+
+    def _take_properties(
+        self, reply: backend_service_pb2.GetBackendPropertiesResponse, at: datetime | None
+    ) -> BackendProperties | None:
+        """Return the calibration that was asked for; that of now is kept."""
+        properties = BackendProperties.from_message(reply.properties) if reply.HasField("properties") else None
+        if at is None:
+            self._properties, self._properties_known = properties, True
+        return properties
+
+    def __repr__(self) -> str:
+        """Return class and name."""
+        return f"<GatewayBackend('{self.name}')>"

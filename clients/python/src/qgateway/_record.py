@@ -22,6 +22,7 @@ from qgateway._times import local_datetime, optional_seconds
 from qgateway._watch_state import SMALL_RESULT_BYTES, QueueUpdate, WatchItem
 from qgateway.exceptions import IBMJobApiError, IBMJobFailureError, IBMJobInvalidStateError, IBMJobTimeoutError
 from qgateway.programs import to_circuits
+from qgateway.properties import BackendProperties
 from qgateway.queue_info import QueueInfo
 from qgateway.results import to_result
 from qgateway.v1 import job_pb2, job_service_pb2, program_pb2, result_pb2
@@ -62,6 +63,11 @@ class JobRecord:
         self._status = _status.from_number(record.status) or JobStatus.INITIALIZING
         self._queue: QueueInfo | None = None
         self._sent_result: result_pb2.JobResult | None = None
+        self._result: Result | None = None
+        self._circuits: list[QuantumCircuit | str] | None = None
+        self._metrics: job_service_pb2.GetJobMetricsResponse | None = None
+        self._properties: BackendProperties | None = None
+        self._properties_known = False
         self._extras = extras
         self._absorb(record)
 
@@ -247,6 +253,13 @@ class JobRecord:
             return to_result(message, job_id=self.job_id(), memory=self._record.options.memory)
         except ValueError as error:
             raise self._unreadable(self._result_failed, error) from error
+
+    def _take_properties(self, reply: job_service_pb2.GetJobBackendPropertiesResponse) -> BackendProperties | None:
+        """Keep a calibration, and return it. It stays what it is once the job has run, or if the backend has none."""
+        has_run = self._is_final or self._record.HasField("start_time")
+        self._properties = BackendProperties.from_message(reply.properties) if reply.HasField("properties") else None
+        self._properties_known = has_run or self._properties is None
+        return self._properties
 
     def _decode_circuits(self, data: bytes) -> list[QuantumCircuit | str]:
         """Return the circuits of the program that was downloaded.

@@ -7,7 +7,7 @@ import re
 from datetime import datetime
 from typing import Literal
 
-from qgateway._requests import resource_id
+from qgateway._requests import resource_id, session_name
 from qgateway._times import optional_seconds, optional_time, to_duration
 from qgateway.exceptions import IBMInputValueError
 from qgateway.v1 import job_pb2, session_pb2, session_service_pb2
@@ -61,6 +61,19 @@ class SessionRecord:
     def __repr__(self) -> str:
         """Return id and backend."""
         return f"<Session('{self.session_id}', backend='{self._backend_name}', active={self._active})>"
+
+
+def name_of_active(session: SessionRecord | None) -> str:
+    """Return the resource name of the session in which a job is to run; empty if it is in none.
+
+    Raises:
+        RuntimeError: The session was closed.
+    """
+    if session is None:
+        return ""
+    if not session.active:
+        raise RuntimeError(f"The session {session.session_id} is closed. Open another one.")
+    return session_name(session.session_id)
 
 
 def session_request(

@@ -12,8 +12,7 @@ from qiskit.transpiler import Target
 
 from qgateway import _requests, _translate
 from qgateway._backend_record import BackendRecord
-from qgateway._session_record import SessionMode, session_request
-from qgateway._times import to_timestamp
+from qgateway._session_record import SessionMode, name_of_active, session_request
 from qgateway._transfer import upload_program
 from qgateway._translate import translated
 from qgateway.configuration import BackendStatus
@@ -41,10 +40,7 @@ class GatewayBackend(BackendRecord):
 
     def __init__(self, provider: GatewayProvider, message: backend_pb2.Backend) -> None:
         super().__init__(provider, message)
-        self._target: Target | None = None
         self._session: Session | None = None
-        self._properties: BackendProperties | None = None
-        self._properties_known = False
 
     @property
     def connection(self) -> Connection:
@@ -87,15 +83,10 @@ class GatewayBackend(BackendRecord):
         """
         if datetime is None and self._properties_known and not refresh:
             return self._properties
-        request = backend_service_pb2.GetBackendPropertiesRequest(name=self._message.name)
-        if datetime is not None:
-            request.at_time.CopyFrom(to_timestamp(datetime))
+        request = self._properties_request(datetime)
         with translated(_translate.backend_call("Failed to retrieve backend properties")):
             reply = self.connection.call(self.connection.backends.GetBackendProperties, request)
-        properties = BackendProperties.from_message(reply.properties) if reply.HasField("properties") else None
-        if datetime is None:
-            self._properties, self._properties_known = properties, True
-        return properties
+        return self._take_properties(reply, datetime)
 
     def run(  # noqa: PLR0917 - the signature is that of the original
         self,
@@ -155,8 +146,7 @@ class GatewayBackend(BackendRecord):
             RuntimeError: The session of this backend was closed.
         """
         arguments = {name: value for name, value in locals().items() if name not in ("self", "circuits", "run_config")}
-        if self._session is not None and not self._session.active:
-            raise RuntimeError(f"The session {self._session.session_id} is closed. Open another one.")
+        session = name_of_active(self._session)
         with translated(_translate.backend_call("Failed to read the limits of the gateway")):
             server = self.connection.server_info()
         request = _requests.submit_request(
@@ -166,7 +156,7 @@ class GatewayBackend(BackendRecord):
             run_config,
             backend=self._message,
             server=server,
-            session=_requests.session_name(self._session.session_id) if self._session else "",
+            session=session,
         )
         with translated(_translate.submission(request.request_id)):
             if server.max_request_bytes and request.ByteSize() > server.max_request_bytes:
@@ -220,7 +210,3 @@ class GatewayBackend(BackendRecord):
         request = backend_service_pb2.GetBackendRequest(name=self._message.name, view=view)
         with translated(_translate.backend_call(f"Failed to retrieve backend {self.name}")):
             return self.connection.call(self.connection.backends.GetBackend, request).backend
-
-    def __repr__(self) -> str:
-        """Return class and name."""
-        return f"<GatewayBackend('{self.name}')>"

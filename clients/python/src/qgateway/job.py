@@ -89,11 +89,6 @@ class GatewayCircuitJob(JobRecord, JobV1):  # type: ignore[misc]
         JobRecord.__init__(self, record, provider.target, extras)
         self._backend: GatewayBackend | None = backend
         self._provider = provider
-        self._result: Result | None = None
-        self._circuits: list[QuantumCircuit | str] | None = None
-        self._metrics: job_service_pb2.GetJobMetricsResponse | None = None
-        self._properties: BackendProperties | None = None
-        self._properties_known = False
 
     def backend(self) -> GatewayBackend:
         """Return the backend that runs the job.
@@ -392,10 +387,7 @@ class GatewayCircuitJob(JobRecord, JobV1):  # type: ignore[misc]
         with translated(_translate.job_call("Failed to retrieve backend properties", self.job_id())):
             method = self._connection.jobs.GetJobBackendProperties
             reply = self._connection.call(method, request, job_id=self.job_id())
-        has_run = self._is_final or self._record.HasField("start_time")
-        self._properties = BackendProperties.from_message(reply.properties) if reply.HasField("properties") else None
-        self._properties_known = has_run or self._properties is None
-        return self._properties
+        return self._take_properties(reply)
 
     def events(self) -> list[job_parts.JobEvent]:
         """Return the stored history of the job, oldest first.

@@ -59,12 +59,7 @@ class GatewayCircuitJob(JobRecord):
         self.metadata: dict[str, Any] = {}
         self._provider = provider
         self._backend = backend
-        self._result: Result | None = None
         self._reading = asyncio.Lock()
-        self._circuits: list[QuantumCircuit | str] | None = None
-        self._metrics: job_service_pb2.GetJobMetricsResponse | None = None
-        self._properties: BackendProperties | None = None
-        self._properties_known = False
 
     async def backend(self) -> GatewayBackend:
         """Return the backend that runs the job; see `qgateway.GatewayCircuitJob.backend`."""
@@ -345,10 +340,7 @@ class GatewayCircuitJob(JobRecord):
         with translated(_translate.job_call("Failed to retrieve backend properties", self.job_id())):
             method = self._connection.jobs.GetJobBackendProperties
             reply = await self._connection.call(method, request, job_id=self.job_id())
-        has_run = self._is_final or self._record.HasField("start_time")
-        self._properties = BackendProperties.from_message(reply.properties) if reply.HasField("properties") else None
-        self._properties_known = has_run or self._properties is None
-        return self._properties
+        return self._take_properties(reply)
 
     async def events(self) -> list[job_parts.JobEvent]:
         """Return the stored history of the job, oldest first.
