@@ -11,8 +11,19 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from gateway.domain.backend import Backend
+from gateway.domain.errors import OutOfRange, Reason
 from gateway.domain.job import ProgramSummary, RunOptions
 from gateway.domain.payload import Payload
+
+
+def result_too_large(max_bytes: int) -> OutOfRange:
+    """Return the error for a result, or a part of one, that has more bytes than one message takes."""
+    return OutOfRange(
+        f"The result has more than {max_bytes} bytes and does not fit into one message. "
+        "Use DownloadJobResult, or select experiments.",
+        reason=Reason.RESULT_TOO_LARGE,
+        metadata={"limit_bytes": str(max_bytes)},
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,12 +55,13 @@ class ProgramReader(Protocol):
         """
 
     async def select_result(
-        self, result: Payload, experiments: tuple[int, ...], *, include_counts: bool, omit_shots: bool
+        self, result: Payload, experiments: tuple[int, ...], *, include_counts: bool, omit_shots: bool, max_bytes: int
     ) -> Payload:
         """Return a serialised `JobResult` with some experiments (empty: all), with counts, or without shots, as asked for.
 
         Raises:
             InvalidArgument: An experiment does not exist; the violation names `experiments`.
+            OutOfRange: It has more than `max_bytes`. No more work is done for it than to find that out.
         """
 
     async def qpy_versions(self) -> tuple[int, int]:

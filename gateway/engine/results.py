@@ -10,7 +10,7 @@ from gateway.domain.access import Caller
 from gateway.domain.errors import FailedPrecondition, OutOfRange, Reason
 from gateway.domain.job import Job, JobStatus
 from gateway.domain.payload import KeptPayload, Payload, PayloadFile, payload_size
-from gateway.domain.program import ProgramReader
+from gateway.domain.program import ProgramReader, result_too_large
 from gateway.engine.jobs import Jobs
 from gateway.engine.recent_results import RecentResults
 from gateway.store import Store
@@ -92,14 +92,10 @@ class Results:
         selected: Payload = result
         if experiments or include_counts or omit_shots:
             selected = await self._reader.select_result(
-                result, experiments, include_counts=include_counts, omit_shots=omit_shots
+                result, experiments, include_counts=include_counts, omit_shots=omit_shots, max_bytes=max_bytes
             )
-        if (size := payload_size(selected)) > max_bytes:
-            raise OutOfRange(
-                f"The result has {size} bytes and does not fit into one message. Use DownloadJobResult, or select experiments.",
-                reason=Reason.RESULT_TOO_LARGE,
-                metadata={"size_bytes": str(size), "limit_bytes": str(max_bytes)},
-            )
+        if payload_size(selected) > max_bytes:
+            raise result_too_large(max_bytes)
         return await asyncio.to_thread(selected.path.read_bytes) if isinstance(selected, PayloadFile) else selected
 
     async def download_result(self, caller: Caller, job_id: str, *, offset: int, piece_bytes: int) -> Download:

@@ -49,10 +49,15 @@ class WorkerProgramReader:
         return PreparedProgram(summary, circuits, header["dynamic"])
 
     async def select_result(
-        self, result: Payload, experiments: tuple[int, ...], *, include_counts: bool, omit_shots: bool
+        self, result: Payload, experiments: tuple[int, ...], *, include_counts: bool, omit_shots: bool, max_bytes: int
     ) -> Payload:
         """Return a part of a result, or a result with counts; see `gateway.domain.program.ProgramReader.select_result`."""
-        selection = {"experiments": experiments, "include_counts": include_counts, "omit_shots": omit_shots}
+        selection = {
+            "experiments": experiments,
+            "include_counts": include_counts,
+            "omit_shots": omit_shots,
+            "max_bytes": max_bytes,
+        }
         # Of a file, the worker reads only what it needs.
         in_file = isinstance(result, PayloadFile)
         _, (selected,) = await self._pool.run_large(

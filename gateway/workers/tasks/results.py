@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import mmap
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -16,9 +17,14 @@ from qgateway.v1 import result_pb2
 from qiskit import QuantumCircuit
 
 from gateway.domain.errors import InvalidArgument
+from gateway.domain.program import result_too_large
 from gateway.domain.wire import WireError, field_head, fields
 
 Rows = npt.NDArray[np.uint8]
+
+
+class _TooLarge(Exception):
+    """What is selected has more bytes than one message takes."""
 
 
 def pack_registers(circuit: QuantumCircuit, outcomes: Sequence[str]) -> list[result_pb2.RegisterResult]:
@@ -51,23 +57,25 @@ def select_result(header: dict[str, Any], blobs: tuple[bytes, ...]) -> tuple[dic
     Experiments are read one at a time, and those that are not wanted are passed over.
 
     Args:
-        header: `experiments`, indices, empty for all; `include_counts`; `omit_shots`; `file`, path of the result if there is no
-            blob.
+        header: `experiments`, indices, empty for all; `include_counts`; `omit_shots`; `max_bytes`, most that may come out; `file`,
+            path of the result if there is no blob.
         blobs: Serialised `qgateway.v1.JobResult`.
 
     Raises:
         InvalidArgument: There is no experiment of an index.
+        OutOfRange: What is selected has more than `max_bytes`.
     """
     with _opened(header, blobs) as data:
         try:
             rest, experiments = _split(data)
             _check(header["experiments"], len(experiments))
-            selected = [
-                _selected(experiments[index], header) for index in header["experiments"] or range(len(experiments))
-            ]
+            wanted = [experiments[index] for index in header["experiments"] or range(len(experiments))]
+            selected = b"".join((rest, *_all_selected(wanted, header, header["max_bytes"] - len(rest))))
+        except _TooLarge:
+            raise result_too_large(header["max_bytes"]) from None
         except (DecodeError, WireError) as error:
             raise InvalidArgument.field("result", "the stored bytes are not a qgateway.v1.JobResult") from error
-    return {}, (b"".join((rest, *selected)),)
+    return {}, (selected,)
 
 
 @contextmanager
@@ -80,13 +88,25 @@ def _opened(header: dict[str, Any], blobs: tuple[bytes, ...]) -> Iterator[memory
         yield memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
 
 
-def _selected(data: memoryview, header: dict[str, Any]) -> bytes:
-    """Return an experiment as it is wanted, as a field of the result."""
+def _all_selected(experiments: Sequence[memoryview], header: dict[str, Any], left: int) -> Iterator[bytes]:
+    """Yield experiments as they are wanted, as fields of the result, which together may have so many bytes."""
+    for data in experiments:
+        field = _selected(data, header, left)
+        left -= len(field)
+        if left < 0:
+            raise _TooLarge
+        yield field
+
+
+def _selected(data: memoryview, header: dict[str, Any], left: int) -> bytes:
+    """Return an experiment as it is wanted, as a field of the result, which may have so many bytes."""
+    if not header["omit_shots"] and len(data) > left:
+        raise _TooLarge
     if not header["include_counts"] and not header["omit_shots"]:
         return _field(bytes(data))
     experiment = result_pb2.ExperimentResult.FromString(bytes(data))
     if header["include_counts"]:
-        experiment.counts.update(count_outcomes(experiment))
+        experiment.counts.update(count_outcomes(experiment, left))
     if header["omit_shots"]:
         for register in experiment.registers:
             register.ClearField("data")
@@ -108,10 +128,17 @@ def _split(data: memoryview) -> tuple[bytes, list[memoryview]]:
     return b"".join(rest), experiments
 
 
-def count_outcomes(experiment: result_pb2.ExperimentResult) -> Mapping[str, int]:
+def count_outcomes(experiment: result_pb2.ExperimentResult, max_bytes: float = math.inf) -> Mapping[str, int]:
     """Return how often each joint outcome of the registers was seen, in the form of the keys of Qiskit's `get_counts`.
 
     Registers are separated by a space, the last declared first; classical bits of no register come before all of them.
+
+    Args:
+        experiment: The experiment, with its shots.
+        max_bytes: Counts that take more of a message are not made.
+
+    Raises:
+        _TooLarge: They take more.
     """
     registers = [
         register for register in experiment.registers if register.WhichOneof("data") == "bits" and register.size
@@ -128,6 +155,8 @@ def count_outcomes(experiment: result_pb2.ExperimentResult) -> Mapping[str, int]
     # Rows are compared as one value each: much faster than column by column.
     whole = np.ascontiguousarray(rows).view(np.dtype((np.void, rows.shape[1]))).ravel()
     outcomes, counts = np.unique(whole, return_counts=True)
+    if len(outcomes) * sum(register.size for register in registers) > max_bytes:
+        raise _TooLarge
     ends = np.cumsum(widths).tolist()
     counted: dict[str, int] = {}
     for outcome, count in zip(outcomes.tolist(), counts.tolist(), strict=True):

@@ -38,7 +38,7 @@ class UnreadProgram:
         return PreparedProgram(summary, program, dynamic=False)
 
     async def select_result(
-        self, result: Payload, experiments: tuple[int, ...], *, include_counts: bool, omit_shots: bool
+        self, result: Payload, experiments: tuple[int, ...], *, include_counts: bool, omit_shots: bool, max_bytes: int
     ) -> Payload:
         return result
 

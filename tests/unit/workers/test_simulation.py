@@ -15,7 +15,7 @@ from qiskit.circuit.classical import expr
 from qiskit_aer import AerSimulator
 
 from gateway.domain.backend import Backend
-from gateway.domain.errors import GatewayError, InvalidArgument, Reason, WorkerFailure
+from gateway.domain.errors import GatewayError, InvalidArgument, OutOfRange, Reason, WorkerFailure
 from gateway.domain.job import RunOptions
 from gateway.domain.payload import Payload, PayloadFile
 from gateway.domain.program import PreparedProgram
@@ -52,10 +52,14 @@ class Lab:
         return read(result)
 
     async def counted(
-        self, result: result_pb2.JobResult, *experiments: int, omit_shots: bool = False
+        self,
+        result: result_pb2.JobResult,
+        *experiments: int,
+        omit_shots: bool = False,
+        max_bytes: int = 4 * 1024 * 1024,
     ) -> result_pb2.JobResult:
         selected = await self.reader.select_result(
-            result.SerializeToString(), experiments, include_counts=True, omit_shots=omit_shots
+            result.SerializeToString(), experiments, include_counts=True, omit_shots=omit_shots, max_bytes=max_bytes
         )
         return read(selected)
 
@@ -308,6 +312,18 @@ async def test_experiments_are_picked_in_the_order_asked_for(lab: Lab) -> None:
     assert [item.circuit_name for item in picked.experiments] == ["c", "a", "c"]
     assert all(sum(item.counts.values()) == 200 for item in picked.experiments)
     assert all(not item.registers[0].HasField("bits") and item.registers[0].size == 2 for item in picked.experiments)
+
+
+@pytest.mark.parametrize("omit_shots", [True, False])
+async def test_counts_that_do_not_fit_into_a_message_are_refused_as_too_large(lab: Lab, omit_shots: bool) -> None:
+    circuit = QuantumCircuit(12)
+    circuit.h(range(12))
+    circuit.measure_all()
+    result = await lab.run(qpy_program(circuit), shots=2_000)
+    assert (await lab.counted(result, omit_shots=omit_shots)).experiments[0].counts
+    with pytest.raises(OutOfRange) as caught:
+        await lab.counted(result, omit_shots=omit_shots, max_bytes=8_000)
+    assert caught.value.reason is Reason.RESULT_TOO_LARGE
 
 
 async def test_an_experiment_that_is_not_there_is_named(lab: Lab) -> None:
