@@ -124,6 +124,9 @@ class ServerSettings(Section):
     """Most bytes of metadata of a call, names and values. A call with more is refused before it is read."""
     max_streams_per_caller: Annotated[int, Field(ge=1)] = 5_000
     """Most watches that one caller has open at a time. Each costs about 30 KiB of memory."""
+    max_transfers_per_caller: Annotated[int, Field(ge=1)] = 16
+    """Most uploads and downloads of programs and results that one caller has under way at a time. An upload costs up to some 20 MiB
+    of memory, a download some MiB. Clients of this project wait for their turn."""
     reflection: bool = True
     """Whether tools such as grpcurl can ask for the contract."""
 

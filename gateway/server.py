@@ -215,6 +215,7 @@ class GatewayServer:
             chunk_bytes=settings.chunk_bytes,
             max_request_bytes=settings.max_request_bytes,
             max_streams_per_caller=settings.max_streams_per_caller,
+            max_transfers_per_caller=settings.max_transfers_per_caller,
             stalled_stream_timeout=settings.stalled_stream_timeout,
             max_program_bytes=settings.max_program_bytes,
         )

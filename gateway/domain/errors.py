@@ -108,6 +108,8 @@ class Reason(StrEnum):
     """The backend takes no more jobs for now."""
     TOO_MANY_STREAMS = "TOO_MANY_STREAMS"
     """The server has no room for another stream."""
+    TOO_MANY_TRANSFERS = "TOO_MANY_TRANSFERS"
+    """The caller has as many uploads and downloads under way as it may have."""
     STREAM_STALLED = "STREAM_STALLED"
     """The reader of a stream took nothing for too long."""
     SERVER_STOPPING = "SERVER_STOPPING"

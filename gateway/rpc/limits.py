@@ -17,6 +17,8 @@ class Limits:
     """Largest request message."""
     max_streams_per_caller: int = 5_000
     """Most watches that one caller has open at a time."""
+    max_transfers_per_caller: int = 16
+    """Most uploads and downloads that one caller has under way at a time."""
     stalled_stream_timeout: float = 300.0
     """Seconds after which a stream ends whose reader takes nothing."""
     max_program_bytes: int = 256 * 1024 * 1024

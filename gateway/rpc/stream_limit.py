@@ -19,10 +19,16 @@ class StreamLimit:
 
     Args:
         limit: Most streams of one caller at a time.
+        reason: Why one more is refused.
+        what: What they are, for people.
+        advice: What to do where there are too many: a sentence.
     """
 
-    def __init__(self, limit: int) -> None:
+    def __init__(self, limit: int, reason: Reason, what: str, advice: str) -> None:
         self._limit = limit
+        self._reason = reason
+        self._what = what
+        self._advice = advice
         self._open: Counter[tuple[str, str]] = Counter()
 
     @contextmanager
@@ -35,9 +41,8 @@ class StreamLimit:
         key = (caller.tenant, caller.name)
         if self._open[key] >= self._limit:
             raise ResourceExhausted(
-                f"{caller.name!r} has {self._limit} watches open, which is the limit. End some of them, or watch many jobs "
-                "with one WatchJobs.",
-                reason=Reason.TOO_MANY_STREAMS,
+                f"{caller.name!r} has {self._limit} {self._what}, which is the limit. {self._advice}",
+                reason=self._reason,
                 metadata={"limit": str(self._limit)},
                 retry_after=random.uniform(*_RETRY_SECONDS),  # noqa: S311 - it keeps no secret
             )

@@ -14,7 +14,7 @@ import grpc
 from google.protobuf.message import DecodeError
 from qgateway.v1 import job_service_pb2, job_service_pb2_grpc
 
-from gateway.domain.errors import InvalidArgument, Unavailable
+from gateway.domain.errors import InvalidArgument, Reason, Unavailable
 from gateway.domain.wire import field_head, fields
 from gateway.engine.engine import Engine
 from gateway.engine.results import Download
@@ -22,6 +22,7 @@ from gateway.rpc import messages, requests
 from gateway.rpc.interceptor import current_caller
 from gateway.rpc.limits import Limits
 from gateway.rpc.stalled_streams import StalledStreams
+from gateway.rpc.stream_limit import StreamLimit
 
 _Context = grpc.aio.ServicerContext[Any, Any]
 
@@ -40,30 +41,38 @@ class Transfers(job_service_pb2_grpc.JobServiceServicer):
         self._engine = engine
         self._limits = limits
         self._stalled = StalledStreams(limits.stalled_stream_timeout)
+        self._limit = StreamLimit(
+            limits.max_transfers_per_caller,
+            Reason.TOO_MANY_TRANSFERS,
+            "uploads and downloads under way",
+            "Repeat this one when one of them has ended.",
+        )
 
     async def DownloadJobResult(  # type: ignore[override]  # it writes by itself, so that it knows who does not read
         self, request: job_service_pb2.DownloadJobResultRequest, context: _Context
     ) -> None:
         """Stream a result."""
-        download = await self._engine.results.download_result(
-            current_caller(),
-            requests.resource_id("name", request.name, "jobs"),
-            offset=requests.offset(request.offset),
-            piece_bytes=self._limits.chunk_bytes,
-        )
-        await self._send(download, context)
+        with self._limit.stream(current_caller()):
+            download = await self._engine.results.download_result(
+                current_caller(),
+                requests.resource_id("name", request.name, "jobs"),
+                offset=requests.offset(request.offset),
+                piece_bytes=self._limits.chunk_bytes,
+            )
+            await self._send(download, context)
 
     async def DownloadJobProgram(  # type: ignore[override]  # as DownloadJobResult
         self, request: job_service_pb2.DownloadJobProgramRequest, context: _Context
     ) -> None:
         """Stream a program."""
-        download = await self._engine.results.download_program(
-            current_caller(),
-            requests.resource_id("name", request.name, "jobs"),
-            offset=requests.offset(request.offset),
-            piece_bytes=self._limits.chunk_bytes,
-        )
-        await self._send(download, context)
+        with self._limit.stream(current_caller()):
+            download = await self._engine.results.download_program(
+                current_caller(),
+                requests.resource_id("name", request.name, "jobs"),
+                offset=requests.offset(request.offset),
+                piece_bytes=self._limits.chunk_bytes,
+            )
+            await self._send(download, context)
 
     async def _send(self, download: Download, context: _Context) -> None:
         async with aclosing(_chunks(download)) as chunks:
@@ -74,15 +83,16 @@ class Transfers(job_service_pb2_grpc.JobServiceServicer):
         self, request_iterator: AsyncIterator[bytes], context: _Context
     ) -> job_service_pb2.UploadProgramResponse:
         """Store a program."""
-        first = _decoded(await _next(request_iterator) or b"")
-        if first.total_size_bytes < 0:
-            raise InvalidArgument.field("total_size_bytes", "must not be negative")
-        upload = await self._engine.uploads.receive(
-            current_caller(),
-            _pieces(first.data, request_iterator),
-            announced_size=first.total_size_bytes,
-            announced_sha256=requests.sha256("sha256", first.sha256) if first.sha256 else "",
-        )
+        with self._limit.stream(current_caller()):
+            first = _decoded(await _next(request_iterator) or b"")
+            if first.total_size_bytes < 0:
+                raise InvalidArgument.field("total_size_bytes", "must not be negative")
+            upload = await self._engine.uploads.receive(
+                current_caller(),
+                _pieces(first.data, request_iterator),
+                announced_size=first.total_size_bytes,
+                announced_sha256=requests.sha256("sha256", first.sha256) if first.sha256 else "",
+            )
         return job_service_pb2.UploadProgramResponse(
             sha256=bytes.fromhex(upload.sha256),
             size_bytes=upload.size_bytes,

@@ -13,6 +13,7 @@ import grpc
 from qgateway.v1 import job_service_pb2
 
 from gateway.domain.access import Caller
+from gateway.domain.errors import Reason
 from gateway.domain.job import EventType, JobEvent
 from gateway.engine.engine import Engine
 from gateway.rpc import job_messages, requests
@@ -40,7 +41,12 @@ class WatchStreams:
         self._results = engine.results
         self._tokens = engine.tokens
         self._heartbeat = limits.heartbeat_interval
-        self._limit = StreamLimit(limits.max_streams_per_caller)
+        self._limit = StreamLimit(
+            limits.max_streams_per_caller,
+            Reason.TOO_MANY_STREAMS,
+            "watches open",
+            "End some of them, or watch many jobs with one WatchJobs.",
+        )
         self._stalled = stalled
 
     async def watch_job(self, caller: Caller, request: job_service_pb2.WatchJobRequest, context: _Context) -> None:

@@ -128,6 +128,41 @@ async def test_a_download_that_has_begun_does_not_wait_for_ever(
     assert caught.value.code == "UNAVAILABLE"
 
 
+@pytest.mark.parametrize("sent_before", [0, 3])
+async def test_a_download_waits_for_its_turn_among_others_of_its_caller(
+    sent_before: int, fake: FakeGateway, download: Download, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("qgateway._resume.LONGEST_DELAY", 0.01)
+    too_many = [refusal("RESOURCE_EXHAUSTED", reason="TOO_MANY_TRANSFERS")] * (3 * _transfer.MAX_FAILURES)
+    begun = [blob(DATA, cut_after=sent_before)] if sent_before else []
+    monkeypatch.setattr(_transfer, "PATIENCE", 5.0)
+    fake.on("DownloadJobResult", [*begun, *too_many, blob(DATA)])
+    assert await download() == DATA
+
+
+async def test_an_upload_waits_for_its_turn_but_not_for_a_gateway_that_stays_away(
+    fake: FakeGateway, connection: Connection, aio_connection: AioConnection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("qgateway._resume.LONGEST_DELAY", 0.01)
+    info = server_service_pb2.GetServerInfoResponse(info=server_service_pb2.ServerInfo(chunk_size_bytes=4000))
+    fake.on("GetServerInfo", lambda _request, _context: info)
+    too_many = [refusal("RESOURCE_EXHAUSTED", reason="TOO_MANY_TRANSFERS")] * (3 * _transfer.MAX_FAILURES)
+
+    def store(requests: list[Any], _context: Any) -> Any:
+        data = b"".join(request.data for request in requests)
+        return job_service_pb2.UploadProgramResponse(sha256=hashlib.sha256(data).digest(), size_bytes=len(data))
+
+    fake.on("UploadProgram", [*too_many, store])
+    assert _transfer.upload_program(connection, DATA) == hashlib.sha256(DATA).digest()
+    fake.on("UploadProgram", [*too_many, store])
+    assert await _aio_transfer.upload_program(aio_connection, DATA) == hashlib.sha256(DATA).digest()
+    fake.on("UploadProgram", refusal("UNAVAILABLE"))
+    with pytest.raises(GatewayCallError, match="It does not work"):
+        _transfer.upload_program(connection, DATA)
+    with pytest.raises(GatewayCallError, match="It does not work"):
+        await _aio_transfer.upload_program(aio_connection, DATA)
+
+
 def test_a_result_is_downloaded_into_a_file(fake: FakeGateway, connection: Connection) -> None:
     fake.on("DownloadJobResult", [blob(DATA, cut_after=2), blob(DATA)])
     file = io.BytesIO()

@@ -52,6 +52,8 @@ _BY_REASON = {
     "TOKEN_INVALID": "get a token for this gateway from its issuer, or use an API key.",
     "TOKEN_ISSUER_UNKNOWN": "get a token of an issuer that the gateway accepts, or use an API key.",
     "TOKEN_KEYS_UNAVAILABLE": "repeat in a moment; the gateway cannot reach the token's issuer now.",
+    "TOO_MANY_STREAMS": "end some watches, or watch many jobs with one; then repeat.",
+    "TOO_MANY_TRANSFERS": "wait until one of your uploads and downloads has ended, then repeat.",
     "UNSUPPORTED_OPTION": "leave the option out; `qgateway backend NAME` shows what a backend understands.",
     "UPLOAD_CORRUPT": "submit again; if it happens again, something on the way changes what you send.",
     "WORKER_CRASHED": "submit the job again; if it happens again, report the job id to the operator.",

@@ -12,16 +12,15 @@ import grpc.aio
 
 from qgateway._aio_connection import AioConnection
 from qgateway._errors import GatewayCallError
-from qgateway._resume import Backoff
 from qgateway._transfer import (
     DEFAULT_CHUNK,
     LONGEST_SILENCE,
-    MAX_FAILURES,
     PROGRAM,
     RESULT,
     Blob,
     Download,
     Progress,
+    UploadAttempts,
     upload_chunks,
     upload_timeout,
 )
@@ -87,13 +86,12 @@ async def upload_program(connection: AioConnection, program: bytes) -> bytes:
     """Upload a program; arguments and errors are those of `qgateway._transfer.upload_program`."""
     size = (await connection.server_info()).chunk_size_bytes or DEFAULT_CHUNK
     timeout = upload_timeout(connection.settings.timeout, len(program))
-    backoff = Backoff()
-    for _ in range(MAX_FAILURES):
+    attempts = UploadAttempts()
+    while True:
         try:
             return await _upload(connection, program, size, timeout)
         except GatewayCallError as error:
-            await asyncio.sleep(backoff.delay_after(error))
-    return await _upload(connection, program, size, timeout)
+            await asyncio.sleep(attempts.failed(error))
 
 
 async def _upload(connection: AioConnection, program: bytes, size: int, timeout: float) -> bytes:  # noqa: ASYNC109

@@ -127,6 +127,10 @@ class Download:
         if self._done == self._total:
             self.ended()
             return 0.0
+        if _waits_for_its_turn(error):
+            if self._heard is not None:
+                self._heard = time.monotonic()
+            return self._backoff.delay_after(error)
         self._failures += 1
         if self._given_up():
             raise error
@@ -149,6 +153,31 @@ class Download:
             job_id=self.job_id,
             target=self._target,
         )
+
+
+class UploadAttempts:
+    """What an upload knows of those before that failed: when to try again. No I/O."""
+
+    def __init__(self) -> None:
+        self._backoff = Backoff()
+        self._failures = 0
+
+    def failed(self, error: GatewayCallError) -> float:
+        """Take in that an attempt failed; return the seconds to wait before the next one.
+
+        Raises:
+            GatewayCallError: The error itself, if another attempt does not help.
+        """
+        if not _waits_for_its_turn(error):
+            self._failures += 1
+        if self._failures > MAX_FAILURES:
+            raise error
+        return self._backoff.delay_after(error)
+
+
+def _waits_for_its_turn(error: GatewayCallError) -> bool:
+    """Return whether a transfer is refused for others of the same caller. They end, so it may wait for as long as it takes."""
+    return error.reason == "TOO_MANY_TRANSFERS"
 
 
 def download_result(connection: Connection, name: str, *, progress: Progress | None = None) -> bytes:
@@ -238,13 +267,12 @@ def upload_program(connection: Connection, program: bytes) -> bytes:
     """
     size = connection.server_info().chunk_size_bytes or DEFAULT_CHUNK
     timeout = upload_timeout(connection.settings.timeout, len(program))
-    backoff = Backoff()
-    for _ in range(MAX_FAILURES):
+    attempts = UploadAttempts()
+    while True:
         try:
             return _upload(connection, program, size, timeout)
         except GatewayCallError as error:
-            time.sleep(backoff.delay_after(error))
-    return _upload(connection, program, size, timeout)
+            time.sleep(attempts.failed(error))
 
 
 def _upload(connection: Connection, program: bytes, size: int, timeout: float) -> bytes:
