@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 from http import HTTPStatus
 
 import requests
-from pydantic import BaseModel, Field, SecretStr, ValidationError
+from pydantic import BaseModel, Field, SecretStr, ValidationError, field_validator
 
 from gateway.domain.errors import AccountRefused, Unavailable
 from gateway.domain.secret import Secret, Token
@@ -26,6 +26,14 @@ class _TokenReply(BaseModel):
     access_token: SecretStr = Field(min_length=1)
     expires_in: int = Field(gt=0, le=_MAX_SECONDS)
     expiration: int = Field(gt=0)
+
+    @field_validator("access_token")
+    @classmethod
+    def _fits_into_a_header(cls, token: SecretStr) -> SecretStr:
+        text = token.get_secret_value()
+        if not (text.isascii() and text.isprintable()):
+            raise ValueError("no token")
+        return token
 
 
 class _Refusal(BaseModel):

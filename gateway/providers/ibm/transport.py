@@ -7,17 +7,14 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from http import HTTPStatus
-from typing import Any, Self
 
-import requests
-from requests.adapters import HTTPAdapter
 from requests.utils import default_headers
-from urllib3 import HTTPResponse
+from urllib3 import BaseHTTPResponse, Retry
 from urllib3.exceptions import ConnectTimeoutError, HTTPError, MaxRetryError, NewConnectionError
-from urllib3.util.retry import Retry
 
 from gateway.domain.errors import SubmissionInDoubt, Unavailable
 from gateway.domain.secret import Secret
+from gateway.providers.ibm.connections import NO_REPETITION, BriefRetry, Connections
 from gateway.providers.ibm.failures import Refusal
 from gateway.providers.ibm.settings import IbmSettings
 
@@ -27,8 +24,6 @@ API_VERSION = "2026-04-15"
 _SAFE_METHODS = frozenset({"GET", "PUT", "DELETE"})
 _PASSING = frozenset({500, 502, 503, 504, 520, 521, 522, 524})
 """Statuses of a service that may be well again in a moment."""
-_LONGEST_WAIT = 5.0
-"""Most seconds that a thread sleeps because of `Retry-After`; longer waits are left to the caller."""
 _CHUNK = 1 << 18
 _MAX_BODY = 2**31
 
@@ -77,29 +72,26 @@ class Transport:
             "Accept": "application/json",
             "User-Agent": "qgateway",
         }
-        session = requests.Session()
-        session.trust_env = settings.use_environment
-        # Read once: a session would go through the whole environment at each call.
-        environment = session.merge_environment_settings(settings.url, {}, True, None, None)
-        self._proxies, self._authorities = environment["proxies"], environment["verify"] or True
-        self._repeating = self._connections(
-            _BriefRetry(
-                total=settings.retries,
-                read=min(1, settings.retries),  # each may take as long as the silence that is allowed
-                backoff_factor=settings.backoff,
-                backoff_jitter=settings.backoff,
-                status_forcelist=_PASSING,
-                allowed_methods=None,  # the caller decides by taking this session
-                redirect=0,
-                raise_on_status=False,
-            )
+        self._connections = Connections(
+            settings.url,
+            size=settings.threads,
+            connect_timeout=settings.connect_timeout,
+            use_environment=settings.use_environment,
         )
-        self._once = self._connections(Retry(total=0, redirect=0, raise_on_status=False))
+        self._repetitions = BriefRetry(
+            total=settings.retries,
+            read=min(1, settings.retries),  # each may take as long as the silence that is allowed
+            backoff_factor=settings.backoff,
+            backoff_jitter=settings.backoff,
+            status_forcelist=_PASSING,
+            allowed_methods=None,  # the caller decides by taking this one
+            redirect=0,
+            raise_on_status=False,
+        )
 
     def close(self) -> None:
         """Close the connections that are not in use."""
-        self._repeating.close()
-        self._once.close()
+        self._connections.close()
 
     def call(self, call: Call, token: Secret, *, repeat: bool = True) -> Reply:
         """Make a call that is no new job.
@@ -114,10 +106,10 @@ class Transport:
             GatewayError: What else went wrong.
         """
         safe = call.repeatable or call.method in _SAFE_METHODS
-        connections = self._repeating if safe and repeat else self._once
+        repetitions = self._repetitions if safe and repeat else NO_REPETITION
         try:
-            status, headers, body = self._exchange(connections, call, token, self._settings.read_timeout)
-        except (requests.RequestException, OSError) as error:
+            status, headers, body = self._exchange(call, token, repetitions, self._settings.read_timeout)
+        except (HTTPError, OSError) as error:
             raise self._unreachable(error) from None
         if not HTTPStatus.OK <= status < HTTPStatus.MULTIPLE_CHOICES:
             raise Refusal(status, headers, body).error(self._settings.account)
@@ -137,8 +129,8 @@ class Transport:
             GatewayError: The job was certainly not taken, and why.
         """
         try:
-            status, headers, body = self._exchange(self._once, call, token, self._settings.submit_timeout)
-        except (requests.RequestException, OSError) as error:
+            status, headers, body = self._exchange(call, token, NO_REPETITION, self._settings.submit_timeout)
+        except (HTTPError, OSError) as error:
             if _was_never_sent(error):
                 raise self._unreachable(error) from None
             raise self.doubt(f"the connection failed ({_name(error)})") from None
@@ -162,38 +154,35 @@ class Transport:
             retry_after=self._settings.settle_seconds,
         )
 
-    def _connections(self, retry: Retry) -> HTTPAdapter:
-        return HTTPAdapter(pool_connections=1, pool_maxsize=self._settings.threads, max_retries=retry)
-
     def _exchange(
-        self, connections: HTTPAdapter, call: Call, token: Secret, silence: float
+        self, call: Call, token: Secret, repetitions: Retry, silence: float
     ) -> tuple[int, Mapping[str, str], bytes]:
-        # Without a session: cookies, redirects and passwords from a netrc file have no place here, and to look for them takes as
-        # long as to send a job.
-        request = requests.PreparedRequest()
         headers = {**self._headers, "Authorization": f"Bearer {token.reveal()}"}
         if call.body is not None:
             headers["Content-Type"] = "application/json"
-        request.prepare(
-            method=call.method, url=self._settings.url + call.path, params=call.query, headers=headers, data=call.body
+        response = self._connections.send(
+            call.method,
+            call.path,
+            query=call.query,
+            headers=headers,
+            body=call.body,
+            repetitions=repetitions,
+            silence=silence,
         )
-        with connections.send(
-            request,
-            stream=True,
-            timeout=(self._settings.connect_timeout, silence),
-            verify=self._authorities,
-            proxies=self._proxies,
-        ) as response:
-            return response.status_code, response.headers, self._body(response, call)
+        try:
+            return response.status, response.headers, self._body(response, call)
+        finally:
+            response.close()  # a connection with an unread rest cannot be used again
+            response.release_conn()
 
-    def _body(self, response: requests.Response, call: Call) -> bytes:
+    def _body(self, response: BaseHTTPResponse, call: Call) -> bytes:
         """Read a body, or let it be taken if it is a result."""
-        if call.take is None or not HTTPStatus.OK <= response.status_code < HTTPStatus.MULTIPLE_CHOICES:
+        if call.take is None or not HTTPStatus.OK <= response.status < HTTPStatus.MULTIPLE_CHOICES:
             return b"".join(_pieces(response, self._settings.total_timeout))
         call.take(self._result(response))
         return b""
 
-    def _result(self, response: requests.Response) -> Iterator[bytes]:
+    def _result(self, response: BaseHTTPResponse) -> Iterator[bytes]:
         """Yield the pieces of a result.
 
         Raises:
@@ -207,7 +196,7 @@ class Transport:
                 if size > self._settings.max_result_bytes:
                     raise self._settings.result_too_large()
                 yield piece
-        except (requests.RequestException, OSError) as error:
+        except (HTTPError, OSError) as error:
             raise self._unreachable(error) from None
 
     def _unreachable(self, error: BaseException) -> Unavailable:
@@ -218,64 +207,26 @@ class Transport:
         )
 
 
-class _BriefRetry(Retry):
-    """Repeats at once or after a short while; a long `Retry-After` ends the repetitions, and the caller hears of it."""
-
-    RETRY_AFTER_STATUS_CODES = frozenset({HTTPStatus.SERVICE_UNAVAILABLE})
-
-    def increment(
-        self,
-        method: str | None = None,
-        url: str | None = None,
-        response: Any = None,
-        error: Exception | None = None,
-        _pool: Any = None,
-        _stacktrace: Any = None,
-    ) -> Self:
-        """Return the retries that are left.
-
-        Raises:
-            MaxRetryError: None are.
-        """
-        if response is not None and (self.get_retry_after(response) or 0.0) > _LONGEST_WAIT:
-            raise MaxRetryError(_pool, url or "", None)
-        return super().increment(method, url, response, error, _pool, _stacktrace)
-
-
-def _pieces(response: requests.Response, seconds: float) -> Iterator[bytes]:
+def _pieces(response: BaseHTTPResponse, seconds: float) -> Iterator[bytes]:
     """Yield the pieces of a body, however slowly it trickles, within the time and the size that any may have.
 
     Raises:
-        RequestException: The connection failed, or the body takes too long or is too large.
+        HTTPError, OSError: The connection failed, or the body takes too long or is too large.
     """
     deadline, size = time.monotonic() + seconds, 0
-    # Not `iter_content`: it waits until a whole chunk is there, for as long as each of its bytes comes in time.
-    while piece := _next(response.raw):
+    # Not `stream`: it waits until a whole chunk is there, for as long as each of its bytes comes in time.
+    while piece := response.read1(_CHUNK, decode_content=True):
         size += len(piece)
         if time.monotonic() > deadline:
-            raise requests.ReadTimeout("the reply took too long")
+            raise TimeoutError("the reply took too long")
         if size > _MAX_BODY:
-            raise requests.RequestException("the reply is too large")
+            raise HTTPError("the reply is too large")
         yield piece
 
 
-def _next(body: HTTPResponse) -> bytes:
-    """Return what has come of a body; wait if nothing has. Empty at its end.
-
-    Raises:
-        RequestException: The connection failed.
-    """
-    try:
-        return body.read1(_CHUNK, decode_content=True)
-    except HTTPError as error:
-        raise requests.ConnectionError(error) from error
-
-
 def _root(error: BaseException) -> BaseException:
-    """Return the failure beneath the wrappings of requests and urllib3."""
-    inner = error.args[0] if error.args else None
-    reason = inner.reason if isinstance(inner, MaxRetryError) else inner
-    return reason if isinstance(reason, BaseException) else error
+    """Return the failure that ended the last try."""
+    return error.reason if isinstance(error, MaxRetryError) and error.reason is not None else error
 
 
 def _was_never_sent(error: BaseException) -> bool:
