@@ -45,9 +45,8 @@ _MEMORY_TARGET = 1.3
 _BROADCAST_WATCHERS = 10_000
 _BROADCAST_TARGET = 10.0
 _CALLS_A_SECOND = 100
-_SETTLE_SECONDS = 3.0
-"""Until new watchers have had their first sign of life, which comes a second after they opened: the server is not idle before."""
 _IDLE_SECONDS = 10
+"""For so long calls are timed while nothing happens: what is measured, and no wait for something."""
 _BROADCASTS = 25
 
 _STALLED = 1_000
@@ -156,6 +155,8 @@ def _fanout(progress: Callable[[], None]) -> Figure:
         measures = {}
         for name, side in (("gateway", gateway), ("bare", bare)):
             reader = parts.enter_context(reading(side.readers(_FANOUT_WATCHERS)))
+            if side is gateway:
+                _wait_for_signs(reader, _FANOUT_WATCHERS)
             measures[name] = lambda reader=reader, side=side: median(
                 [_time_to_tell(side, reader, _FANOUT_WATCHERS) for _ in range(_FANOUT_EVENTS)]
             )
@@ -172,6 +173,15 @@ def _fanout(progress: Callable[[], None]) -> Figure:
         "grpc.aio server that wakes all at once with prepared bytes",
         at_most=_FANOUT_TARGET,
     )
+
+
+def _wait_for_signs(reader: Reader, watchers: int) -> None:
+    """Wait until each new watcher of the gateway has had its first sign of life, about a second after its stream began.
+
+    Before that the server is not idle, and signs would be counted as events. The next come when all is measured.
+    """
+    reader.command(f"last {watchers}")
+    reader.times()
 
 
 def _time_to_tell(side: _Side, reader: Reader, watchers: int) -> float:
@@ -209,7 +219,7 @@ def _kib_per_watcher(side: _Side) -> float:
 
 def _unary_under_broadcast(progress: Callable[[], None]) -> Figure:
     with _gateway() as gateway, reading(gateway.readers(_BROADCAST_WATCHERS)) as reader, _Calls(gateway) as calls:
-        time.sleep(_SETTLE_SECONDS)
+        _wait_for_signs(reader, _BROADCAST_WATCHERS)
         calls.take()
         time.sleep(_IDLE_SECONDS)
         idle = _p99(calls.take())
@@ -266,6 +276,7 @@ class _Calls:
 
 def _delay_beside_stalled_readers(progress: Callable[[], None]) -> Figure:
     with _gateway() as gateway, reading(gateway.readers(_OTHERS)) as others:
+        _wait_for_signs(others, _OTHERS)
         alone = _p99(_delays(gateway, others))
         progress()
         with reading(gateway.readers(_STALLED, window=_SMALL_WINDOW)):
