@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import grpc
 import pytest
 from qgateway.v1 import job_pb2, job_service_pb2
 
+from tests.emulators.ibm_quantum.process import EmulatorProcess, gateway_environment
 from tests.emulators.ibm_quantum.remote import EmulatorControl
 from tests.support.gateway_process import GatewayProcess
 from tests.support.waiting import wait_until
@@ -46,6 +48,22 @@ def test_circuits_go_to_both_accounts_and_come_back_with_their_counts(wire: Wire
     upstream = control.jobs()
     assert len({job["instance"] for job in upstream}) == len(upstream) == 2
     assert all("mine" in job["tags"] and job["results_reads"] == 1 for job in upstream)
+
+
+def test_a_gateway_over_the_emulator_takes_the_settings_that_the_emulator_prints(
+    emulator: EmulatorProcess, control: EmulatorControl, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    printed = gateway_environment(emulator.url)
+    accounts = printed.pop("GATEWAY_ACCOUNTS")
+    for name, key in printed.items():
+        monkeypatch.setenv(name, key)
+    gateway = GatewayProcess(tmp_path, {"ACCOUNTS": accounts})
+    try:
+        with connected(gateway.start()) as wire:
+            for account in ("alpha", "beta"):
+                assert wire.finish(submit(wire, account).name).status == job_pb2.JOB_STATUS_DONE
+    finally:
+        gateway.stop()
 
 
 def test_tags_are_changed_upstream_and_the_hidden_ones_stay(wire: Wire, control: EmulatorControl) -> None:

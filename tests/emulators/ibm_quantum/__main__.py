@@ -15,7 +15,7 @@ from tests.emulators.ibm_quantum.accounts import default_accounts, first_key
 from tests.emulators.ibm_quantum.app import application
 from tests.emulators.ibm_quantum.devices import Devices
 from tests.emulators.ibm_quantum.execution.worker import Worker
-from tests.emulators.ibm_quantum.process import URL_LINE, client_environment
+from tests.emulators.ibm_quantum.process import URL_LINE, client_environment, gateway_environment
 from tests.emulators.ibm_quantum.settings import Settings
 from tests.emulators.ibm_quantum.world import World
 
@@ -69,6 +69,9 @@ def _announce(url: str) -> None:
             print(f"\n# Qiskit as the account {account.name}:")  # noqa: T201
             for name, value in client_environment(url, account.instances[0].crn, first_key(account.name)).items():
                 print(f"export {name}='{value}'")  # noqa: T201
+        print("\n# The gateway with both accounts: run `gateway serve --dev` after these lines.")  # noqa: T201
+        for name, value in gateway_environment(url).items():
+            print(f"export {name}='{value}'")  # noqa: T201
     sys.stdout.flush()
 
 

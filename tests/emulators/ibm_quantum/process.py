@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 import threading
@@ -37,6 +38,26 @@ def client_environment(url: str, crn: str, api_key: str) -> dict[str, str]:
         "IAM_URL": url,
         "QISKIT_FUNCTIONS_EXPERIMENTAL": "1",
     }
+
+
+def gateway_environment(url: str) -> dict[str, str]:
+    """Return the environment in which `gateway serve` has an account at each of the emulator's accounts, of the same name.
+
+    Args:
+        url: Address of the emulator.
+    """
+    keys = {f"IBM_KEY_{account.name.upper()}": first_key(account.name) for account in default_accounts()}
+    accounts = {
+        account.name: {
+            "provider": "ibm",
+            "crn": account.instances[0].crn,
+            "key_env": key,
+            "api_url": f"{url}/api/v1",
+            "iam_url": url,
+        }
+        for account, key in zip(default_accounts(), keys, strict=True)
+    }
+    return {**keys, "GATEWAY_ACCOUNTS": json.dumps(accounts)}
 
 
 class EmulatorProcess:

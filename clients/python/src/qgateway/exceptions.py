@@ -119,8 +119,10 @@ class IBMError(QiskitError):  # type: ignore[misc]
         if self.job_id:
             lines.append(f"job: {self.job_id}")
         cause = getattr(self.__cause__, "diagnostics", None)
-        lines += self._why() if cause is None else [cause()]
-        return "\n".join(lines)
+        if cause is None:
+            return "\n".join(lines + self._why())
+        first, *more = cause().splitlines()
+        return "\n".join([*lines, *([] if first in self.message else [first]), *more])
 
     def _why(self) -> list[str]:
         """Return the cause and what to do, as lines."""
