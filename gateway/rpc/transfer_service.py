@@ -30,6 +30,8 @@ _DATA = job_service_pb2.DownloadJobResultResponse.DATA_FIELD_NUMBER
 """Number of the field `data`. The messages of both downloads have the same fields."""
 
 _UPLOAD_DATA = job_service_pb2.UploadProgramRequest.DATA_FIELD_NUMBER
+_WANTED = ("qgateway-upload", "wanted")
+"""Initial metadata of an upload whose data the server does not have: a caller that waits for it sends nothing in vain."""
 _LONGEST_SILENCE = 60.0
 """Seconds without a message after which an upload is given up."""
 
@@ -89,7 +91,7 @@ class Transfers(job_service_pb2_grpc.JobServiceServicer):
                 raise InvalidArgument.field("total_size_bytes", "must not be negative")
             upload = await self._engine.uploads.receive(
                 current_caller(),
-                _pieces(first.data, request_iterator),
+                _pieces(first.data, request_iterator, context),
                 announced_size=first.total_size_bytes,
                 announced_sha256=requests.sha256("sha256", first.sha256) if first.sha256 else "",
             )
@@ -100,14 +102,15 @@ class Transfers(job_service_pb2_grpc.JobServiceServicer):
         )
 
 
-async def _pieces(first: bytes, rest: AsyncIterator[bytes]) -> AsyncIterator[memoryview]:
-    """Yield the bytes of a program out of the messages that carry them.
+async def _pieces(first: bytes, rest: AsyncIterator[bytes], context: _Context) -> AsyncIterator[memoryview]:
+    """Yield the bytes of a program out of the messages that carry them; tell the caller that they are wanted.
 
     Raises:
         InvalidArgument: Something is no message of this call.
         Unavailable: The next message does not come.
     """
     yield memoryview(first)
+    await context.send_initial_metadata((_WANTED,))
     while (message := await _next(rest)) is not None:
         try:
             # Nearly all messages are this one field: its bytes are taken as they are.

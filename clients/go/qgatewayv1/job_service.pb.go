@@ -297,7 +297,7 @@ func (x *SubmitJobResponse) GetDuplicate() bool {
 // One message of the stream of `UploadProgram`.
 type UploadProgramRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Next bytes of a serialised `Program`, at most the chunk size that `ServerInfo` gives.
+	// Next bytes of a serialised `Program`, at most the chunk size that `ServerInfo` gives. A first message may only announce.
 	Data []byte `protobuf:"bytes,1,opt,name=data,proto3" json:"data,omitempty"`
 	// Size of the whole program, in bytes; in the first message. A program that is too large is then refused before it is sent, and
 	// one that came incomplete is not stored.

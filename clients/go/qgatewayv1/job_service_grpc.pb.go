@@ -49,6 +49,8 @@ type JobServiceClient interface {
 	SubmitJob(ctx context.Context, in *SubmitJobRequest, opts ...grpc.CallOption) (*SubmitJobResponse, error)
 	// Stores a program that is too large for one message and returns its content address for `SubmitJob`. Only the caller's own tenant
 	// can refer to it. A call that breaks off leaves nothing behind: repeat it.
+	// The server sends the initial metadata `qgateway-upload: wanted` when it wants more than the first message. A client whose gRPC may
+	// lose an answer that comes while it sends, or that would not send in vain, announces the program without data and waits for that.
 	UploadProgram(ctx context.Context, opts ...grpc.CallOption) (grpc.ClientStreamingClient[UploadProgramRequest, UploadProgramResponse], error)
 	// Reads one job. An operator who asks by the provider's id for a job that did not come through the gateway adopts it: it belongs
 	// to the caller's tenant from then on, and is followed, kept and cancelled like any other.
@@ -302,6 +304,8 @@ type JobServiceServer interface {
 	SubmitJob(context.Context, *SubmitJobRequest) (*SubmitJobResponse, error)
 	// Stores a program that is too large for one message and returns its content address for `SubmitJob`. Only the caller's own tenant
 	// can refer to it. A call that breaks off leaves nothing behind: repeat it.
+	// The server sends the initial metadata `qgateway-upload: wanted` when it wants more than the first message. A client whose gRPC may
+	// lose an answer that comes while it sends, or that would not send in vain, announces the program without data and waits for that.
 	UploadProgram(grpc.ClientStreamingServer[UploadProgramRequest, UploadProgramResponse]) error
 	// Reads one job. An operator who asks by the provider's id for a job that did not come through the gateway adopts it: it belongs
 	// to the caller's tenant from then on, and is followed, kept and cancelled like any other.

@@ -72,7 +72,9 @@ class FakeGateway:
             yield from answer(request, context)
 
         def answer_upload(requests: Iterator[Any], context: grpc.ServicerContext) -> Any:
-            return answer(list(requests), context)
+            first = next(requests)
+            context.send_initial_metadata((("qgateway-upload", "wanted"),))
+            return answer([first, *requests], context)
 
         kinds = {
             (False, False): (grpc.unary_unary_rpc_method_handler, answer),

@@ -188,5 +188,5 @@ async def test_a_program_is_uploaded_in_chunks_of_the_servers_size(
 
     fake.on("UploadProgram", [refusal("UNAVAILABLE"), store])
     assert _transfer.upload_program(connection, DATA) == hashlib.sha256(DATA).digest()
-    assert [len(request.data) for request in fake.requests["UploadProgram"][1]] == [4000, 4000, 2500]
+    assert [len(request.data) for request in fake.requests["UploadProgram"][1]] == [0, 4000, 4000, 2500]
     assert await _aio_transfer.upload_program(aio_connection, DATA) == hashlib.sha256(DATA).digest()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Iterable
+from collections.abc import AsyncIterator, Iterable
 from typing import Any, Self, TypeVar, cast
 
 import grpc.aio
@@ -31,6 +31,12 @@ from qgateway.v1 import (
 
 Request = TypeVar("Request")
 Response = TypeVar("Response")
+
+
+_WANTED = "qgateway-upload"
+"""Name of the initial metadata by which a server asks for all requests of a stream."""
+_LONGEST_DOUBT = 5.0
+"""Seconds after which the requests are sent all the same: a gateway before this rule says nothing."""
 
 
 class _Channel:
@@ -125,9 +131,24 @@ class AioConnection:
             raise self.error(error, job_id) from None
 
     async def call_with_stream(self, method: Any, requests: Iterable[Any], timeout: float) -> Any:  # noqa: ASYNC109
-        """Make a call that sends a stream of requests; see `Connection.call_with_stream`."""
+        """Make a call that sends a stream of requests; see `Connection.call_with_stream`.
+
+        After the first one, the server says in its initial metadata that it wants the others, or answers. grpc.aio would lose an
+        answer that comes while it sends.
+        """
+
+        async def paced() -> AsyncIterator[Any]:
+            rest = iter(requests)
+            yield next(rest)
+            if not await _is_more_wanted(call):
+                await call.code()
+                return
+            for request in rest:
+                yield request
+
+        call = method(paced(), timeout=timeout, metadata=call_metadata(self.settings))
         try:
-            return await method(iter(requests), timeout=timeout, metadata=call_metadata(self.settings))
+            return await call
         except grpc.RpcError as error:
             raise self.error(error) from None
 
@@ -184,3 +205,13 @@ class AioConnection:
 
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), (self.settings,)
+
+
+async def _is_more_wanted(call: Any) -> bool:
+    """Return whether a server wants the rest of the requests of a stream; if not, it has answered."""
+    try:
+        async with asyncio.timeout(_LONGEST_DOUBT):
+            metadata = await call.initial_metadata()
+    except TimeoutError:
+        return not call.done()
+    return _WANTED in metadata

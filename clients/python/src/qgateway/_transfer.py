@@ -286,9 +286,7 @@ def upload_timeout(default: float, size: int) -> float:
 
 
 def upload_chunks(program: bytes, size: int) -> Iterator[job_service_pb2.UploadProgramRequest]:
-    """Yield a program as messages of at most `size` bytes of data. The first one announces the whole."""
-    yield job_service_pb2.UploadProgramRequest(
-        data=program[:size], total_size_bytes=len(program), sha256=hashlib.sha256(program).digest()
-    )
-    for start in range(size, len(program), size):
+    """Yield a program as messages of at most `size` bytes of data, after one that announces the whole and has none."""
+    yield job_service_pb2.UploadProgramRequest(total_size_bytes=len(program), sha256=hashlib.sha256(program).digest())
+    for start in range(0, len(program), size):
         yield job_service_pb2.UploadProgramRequest(data=program[start : start + size])

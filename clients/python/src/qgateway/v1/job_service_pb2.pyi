@@ -180,7 +180,7 @@ class UploadProgramRequest(_message.Message):
     TOTAL_SIZE_BYTES_FIELD_NUMBER: _builtins.int
     SHA256_FIELD_NUMBER: _builtins.int
     data: _builtins.bytes
-    """Next bytes of a serialised `Program`, at most the chunk size that `ServerInfo` gives."""
+    """Next bytes of a serialised `Program`, at most the chunk size that `ServerInfo` gives. A first message may only announce."""
     total_size_bytes: _builtins.int
     """Size of the whole program, in bytes; in the first message. A program that is too large is then refused before it is sent, and
     one that came incomplete is not stored.

@@ -133,6 +133,8 @@ class JobServiceServicer(object):
     def UploadProgram(self, request_iterator, context):
         """Stores a program that is too large for one message and returns its content address for `SubmitJob`. Only the caller's own tenant
         can refer to it. A call that breaks off leaves nothing behind: repeat it.
+        The server sends the initial metadata `qgateway-upload: wanted` when it wants more than the first message. A client whose gRPC may
+        lose an answer that comes while it sends, or that would not send in vain, announces the program without data and waits for that.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -41,6 +41,8 @@ class JobServiceStub:
     UploadProgram: _grpc.StreamUnaryMultiCallable[_job_service_pb2.UploadProgramRequest, _job_service_pb2.UploadProgramResponse]
     """Stores a program that is too large for one message and returns its content address for `SubmitJob`. Only the caller's own tenant
     can refer to it. A call that breaks off leaves nothing behind: repeat it.
+    The server sends the initial metadata `qgateway-upload: wanted` when it wants more than the first message. A client whose gRPC may
+    lose an answer that comes while it sends, or that would not send in vain, announces the program without data and waits for that.
     """
     GetJob: _grpc.UnaryUnaryMultiCallable[_job_service_pb2.GetJobRequest, _job_service_pb2.GetJobResponse]
     """Reads one job. An operator who asks by the provider's id for a job that did not come through the gateway adopts it: it belongs
@@ -90,6 +92,8 @@ class JobServiceAsyncStub(JobServiceStub):
     UploadProgram: _aio.StreamUnaryMultiCallable[_job_service_pb2.UploadProgramRequest, _job_service_pb2.UploadProgramResponse]  # type: ignore[assignment]
     """Stores a program that is too large for one message and returns its content address for `SubmitJob`. Only the caller's own tenant
     can refer to it. A call that breaks off leaves nothing behind: repeat it.
+    The server sends the initial metadata `qgateway-upload: wanted` when it wants more than the first message. A client whose gRPC may
+    lose an answer that comes while it sends, or that would not send in vain, announces the program without data and waits for that.
     """
     GetJob: _aio.UnaryUnaryMultiCallable[_job_service_pb2.GetJobRequest, _job_service_pb2.GetJobResponse]  # type: ignore[assignment]
     """Reads one job. An operator who asks by the provider's id for a job that did not come through the gateway adopts it: it belongs
@@ -148,6 +152,8 @@ class JobServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_job_service_pb2.UploadProgramResponse, _abc.Awaitable[_job_service_pb2.UploadProgramResponse]]:
         """Stores a program that is too large for one message and returns its content address for `SubmitJob`. Only the caller's own tenant
         can refer to it. A call that breaks off leaves nothing behind: repeat it.
+        The server sends the initial metadata `qgateway-upload: wanted` when it wants more than the first message. A client whose gRPC may
+        lose an answer that comes while it sends, or that would not send in vain, announces the program without data and waits for that.
         """
 
     @_abc_1.abstractmethod
