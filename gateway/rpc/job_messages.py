@@ -344,11 +344,11 @@ def _pending_reason(reason: PendingReason, place: QueuePlace | None) -> bytes:
 
 
 def _time_field(number: int, at: datetime | None) -> bytes:
-    return b"" if at is None else _known_time_field(number, at)
+    return b"" if at is None else bytes_field(number, _time_bytes(at))
 
 
-@lru_cache(maxsize=4096)
-def _known_time_field(number: int, at: datetime) -> bytes:
-    """Return a field that holds a time: most are written more than once."""
+@lru_cache(maxsize=1024)
+def _time_bytes(at: datetime) -> bytes:
+    """Return a time as a serialised message. A job often has the same one several times."""
     message = timestamp(at)
-    return b"" if message is None else bytes_field(number, message.SerializeToString())
+    return b"" if message is None else message.SerializeToString()
