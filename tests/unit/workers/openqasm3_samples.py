@@ -163,6 +163,13 @@ h q;
         'include "stdgates.inc"; gate g(a) p, q { ctrl @ rz(a) p, q; } gate h2 p { h p; inv @ s p; } qubit[2] q;'
         "g(0.5) q[0], q[1]; h2 q; x q;"
     ),
+    "constants of unusual size": (
+        'include "stdgates.inc"; qubit q; rz(9007199254740993) q; rz(9223372036854775807+1) q; rz(18446744073709551616/2) q;'
+        "rz(0.1+0.2) q; rz(10/3*3) q; rz(1e308*10) q; rz(- -2) q; rz(0/5) q; rz(1e-320) q;"
+    ),
+    "a loop whose variable is named like a constant": (
+        'include "stdgates.inc"; qubit q; rz(pi) q; for int pi in [0:3] { rz(pi) q; } rz(pi) q; rz(pi/2) q;'
+    ),
     "phases under modifiers": 'include "stdgates.inc"; qubit[2] q; ctrl @ gphase(pi/2) q[0]; inv @ gphase(1); h q;',
     "aliases": 'include "stdgates.inc"; qubit[4] q; let odd = q[1:2:3]; h odd; let all = odd ++ q[0:2:2]; h all[2];',
     "parts of registers": 'include "stdgates.inc"; qubit[4] q; h q[{0, 2}]; h q[-1]; h q[:]; h q[2:]; h q[0x1]; h q[1 + 1];',
