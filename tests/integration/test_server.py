@@ -75,12 +75,12 @@ def test_it_answers_health_and_reflection_without_a_key_and_nothing_else(gateway
     with connected(gateway) as wire:
         health = health_pb2_grpc.HealthStub(wire.channel)
         for service in ("", "qgateway.v1.JobService", "account/local"):
-            answer = health.Check(health_pb2.HealthCheckRequest(service=service), timeout=5)
+            answer = health.Check(health_pb2.HealthCheckRequest(service=service), timeout=20)
             assert answer.status == health_pb2.HealthCheckResponse.SERVING
         services = set(ProtoReflectionDescriptorDatabase(wire.channel).get_services())
         assert {"qgateway.v1.JobService", "qgateway.v1.AdminService", "grpc.health.v1.Health"} <= services
         with pytest.raises(grpc.RpcError) as caught:
-            wire.server.GetServerInfo(server_service_pb2.GetServerInfoRequest(), timeout=5)
+            wire.server.GetServerInfo(server_service_pb2.GetServerInfoRequest(), timeout=20)
         assert caught.value.code() is grpc.StatusCode.UNAUTHENTICATED
 
 
