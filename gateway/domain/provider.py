@@ -33,6 +33,8 @@ class Capability(StrEnum):
     """It runs programs of its own definition."""
     SESSIONS = "SESSIONS"
     """It has sessions."""
+    USAGE = "USAGE"
+    """It tells what the account has used of its QPU time."""
 
 
 class Health(StrEnum):
@@ -152,6 +154,18 @@ class ProviderSession:
     activated_at: datetime | None = None
     closed_at: datetime | None = None
     usage_seconds: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class AccountUsage:
+    """What an account has used in the provider's current period, in seconds of QPU time, through the gateway and without it."""
+
+    consumed_seconds: float
+    limit_seconds: float | None = None
+    """What may be used in the period; None: without a limit, or the provider does not tell."""
+    limit_reached: bool = False
+    period_start: datetime | None = None
+    period_end: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -302,6 +316,15 @@ class Provider(Protocol):
 
         Raises:
             GatewayError: It cannot be read, or the provider refuses it. What was in use stays in use.
+        """
+
+    async def usage(self) -> AccountUsage:
+        """Return what the account has used, as the provider counts. Only with USAGE.
+
+        It may be some minutes old: whoever asks often must not make as many calls of the provider.
+
+        Raises:
+            GatewayError: The provider does not tell now.
         """
 
     async def open_session(self, backend: str, mode: SchedulingMode, max_seconds: int | None = None) -> ProviderSession:

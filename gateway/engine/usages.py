@@ -1,14 +1,16 @@
-"""Tells what tenants have used, and what is left of their budgets."""
+"""Tells what tenants have used, what is left of their budgets, and what providers say that accounts have used."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import asyncio
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 
 from gateway.domain.access import Caller, Role, Scope
-from gateway.domain.errors import InvalidArgument, PermissionDenied
+from gateway.domain.errors import GatewayError, InvalidArgument, PermissionDenied
 from gateway.domain.job import utc_now
 from gateway.domain.policy import PolicySource, day_of, day_start, month_span
+from gateway.domain.provider import AccountUsage, Capability, Provider
 from gateway.domain.usage import Usage, UsageGroup, UsageQuery, UsageSum
 from gateway.store import Store
 
@@ -16,10 +18,12 @@ ALL_TENANTS = "-"
 """Stands for every tenant in a request, as in AIP-159."""
 
 _SHORTEST = timedelta(microseconds=1)
+_PROVIDER_SECONDS = 3.0
+"""How long a caller waits for what providers say."""
 
 
 class Usages:
-    """Reads the ledger on behalf of callers.
+    """Reads the ledger, and asks providers, on behalf of callers.
 
     Args:
         store: Where the ledger is.
@@ -74,6 +78,17 @@ class Usages:
         """Return what the caller's tenant has used on an account of its budgets of QPU time."""
         return await self._budgets(caller.tenant, utc_now(), account)
 
+    async def at_providers(self, caller: Caller, providers: Sequence[Provider]) -> Mapping[str, AccountUsage]:
+        """Return what providers say that their accounts have used, by account, to operators: it is of all tenants together.
+
+        An account is missing if its provider does not tell that, or not now, and all are if the caller is no operator.
+        """
+        if not caller.role.grants(Scope.ADMIN):
+            return {}
+        asked = [provider for provider in providers if Capability.USAGE in provider.capabilities]
+        told = await asyncio.gather(*map(_at_provider, asked))
+        return {provider.account: usage for provider, usage in zip(asked, told, strict=True) if usage is not None}
+
     async def _limits(self, tenant: str, now: datetime) -> Sequence[Usage]:
         pending = await self._store.count_pending(tenant)
         limit = self._policies.of(tenant).limits.pending_jobs
@@ -114,6 +129,14 @@ def _whose(caller: Caller, tenant: str) -> str:
             metadata={"needed": Role.least_for(Scope.ADMIN), "role": caller.role, "scope": Scope.ADMIN},
         )
     return "" if tenant == ALL_TENANTS else tenant
+
+
+async def _at_provider(provider: Provider) -> AccountUsage | None:
+    try:
+        async with asyncio.timeout(_PROVIDER_SECONDS):
+            return await provider.usage()
+    except (GatewayError, TimeoutError):  # callers are to hear the rest about the account all the same
+        return None
 
 
 def _in_period(each: UsageSum, first_day: int, end_day: int) -> Usage:

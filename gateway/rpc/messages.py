@@ -13,7 +13,7 @@ from gateway.domain.access import Role
 from gateway.domain.api_key import ApiKeyRecord
 from gateway.domain.backend import Backend, BackendProperties, BackendStatus, Measurement
 from gateway.domain.job import SchedulingMode
-from gateway.domain.provider import AccountHealth, Provider
+from gateway.domain.provider import AccountHealth, AccountUsage, Provider
 from gateway.domain.session import Session
 from gateway.domain.usage import Usage
 from gateway.store import AuditRecord
@@ -126,7 +126,11 @@ def usage(value: Usage) -> account_pb2.Usage:
 
 
 def account(
-    provider: Provider, health: AccountHealth, pending_jobs: int, budgets: Sequence[Usage] = ()
+    provider: Provider,
+    health: AccountHealth,
+    pending_jobs: int,
+    budgets: Sequence[Usage] = (),
+    at_provider: AccountUsage | None = None,
 ) -> account_pb2.Account:
     """Return a provider account as a message."""
     return account_pb2.Account(
@@ -138,6 +142,18 @@ def account(
         health_change_time=timestamp(health.since),
         pending_jobs=pending_jobs,
         budgets=map(usage, budgets),
+        provider_usage=None if at_provider is None else provider_usage(at_provider),
+    )
+
+
+def provider_usage(value: AccountUsage) -> account_pb2.ProviderUsage:
+    """Return what a provider says of an account's usage as a message."""
+    return account_pb2.ProviderUsage(
+        start_time=timestamp(value.period_start),
+        end_time=timestamp(value.period_end),
+        qpu_time=duration(value.consumed_seconds),
+        qpu_time_limit=duration(value.limit_seconds),
+        limit_reached=value.limit_reached,
     )
 
 

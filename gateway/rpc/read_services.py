@@ -107,6 +107,7 @@ class AccountService(account_service_pb2_grpc.AccountServiceServicer):
         caller = current_caller()
         permitted = self._accounts.of(caller).providers
         page, token = _page(list(permitted.values()), request.page_size, request.page_token, b"accounts")
+        at_providers = await self._usages.at_providers(caller, page)
         return account_service_pb2.ListAccountsResponse(
             accounts=[
                 messages.account(
@@ -114,6 +115,7 @@ class AccountService(account_service_pb2_grpc.AccountServiceServicer):
                     provider.health(),
                     await self._jobs.count_unfinished(provider.account),
                     await self._usages.budgets(caller, provider.account),
+                    at_providers.get(provider.account),
                 )
                 for provider in page
             ],

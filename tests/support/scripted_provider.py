@@ -8,10 +8,11 @@ from dataclasses import replace
 from datetime import datetime
 
 from gateway.domain.backend import Backend, BackendProperties, BackendStatus
-from gateway.domain.errors import GatewayError, NotFound, Reason
+from gateway.domain.errors import GatewayError, NotFound, Reason, Unavailable
 from gateway.domain.job import JobFailure, JobStatus, RunOptions, SchedulingMode, utc_now
 from gateway.domain.provider import (
     AccountHealth,
+    AccountUsage,
     Capability,
     Health,
     ProviderJob,
@@ -48,6 +49,8 @@ class ScriptedProvider:
         """Errors that the next calls about a session raise, one each."""
         self.refusals: list[GatewayError] = []
         """Errors that the next submissions raise, one each."""
+        self.used: AccountUsage | None = None
+        """What the account has used; None: it does not tell."""
         self._told: asyncio.Queue[ProviderUpdate] = asyncio.Queue()
         self._backend = Backend("machine", self.account, 5, simulator=True)
 
@@ -68,6 +71,11 @@ class ScriptedProvider:
 
     async def reload_credentials(self) -> bool:
         return False
+
+    async def usage(self) -> AccountUsage:
+        if self.used is None:
+            raise Unavailable("Ask later.")
+        return self.used
 
     def health(self) -> AccountHealth:
         return AccountHealth(Health.SERVING, "Well.", utc_now())

@@ -100,7 +100,11 @@ type Account struct {
 	PendingJobs int32 `protobuf:"varint,7,opt,name=pending_jobs,json=pendingJobs,proto3" json:"pending_jobs,omitempty"`
 	// What the caller's tenant has used here of its budgets of QPU time. A budget is for all metered accounts together: `used` and
 	// `reserved` are this account's share, `limit` is the whole.
-	Budgets       []*Usage `protobuf:"bytes,8,rep,name=budgets,proto3" json:"budgets,omitempty"`
+	Budgets []*Usage `protobuf:"bytes,8,rep,name=budgets,proto3" json:"budgets,omitempty"`
+	// What the provider itself says that the account has used: by all tenants, and by jobs that did not come through the gateway. For
+	// operators only, since others must not see what other tenants use. Some minutes old at most while the provider answers. Not set:
+	// the caller is no operator, or the provider has no such figures or did not tell them in time.
+	ProviderUsage *ProviderUsage `protobuf:"bytes,9,opt,name=provider_usage,json=providerUsage,proto3" json:"provider_usage,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -191,6 +195,95 @@ func (x *Account) GetBudgets() []*Usage {
 	return nil
 }
 
+func (x *Account) GetProviderUsage() *ProviderUsage {
+	if x != nil {
+		return x.ProviderUsage
+	}
+	return nil
+}
+
+// What an account has used of its QPU time in the provider's current period, as the provider counts.
+type ProviderUsage struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// First moment of the period. Not set: the provider does not tell.
+	StartTime *timestamppb.Timestamp `protobuf:"bytes,1,opt,name=start_time,json=startTime,proto3" json:"start_time,omitempty"`
+	// End of the period. Not set: the provider does not tell.
+	EndTime *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=end_time,json=endTime,proto3" json:"end_time,omitempty"`
+	// QPU time used in the period.
+	QpuTime *durationpb.Duration `protobuf:"bytes,3,opt,name=qpu_time,json=qpuTime,proto3" json:"qpu_time,omitempty"`
+	// QPU time that may be used in the period. Not set: without a limit, or the provider does not tell.
+	QpuTimeLimit *durationpb.Duration `protobuf:"bytes,4,opt,name=qpu_time_limit,json=qpuTimeLimit,proto3" json:"qpu_time_limit,omitempty"`
+	// Whether the limit is reached, as the provider says.
+	LimitReached  bool `protobuf:"varint,5,opt,name=limit_reached,json=limitReached,proto3" json:"limit_reached,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ProviderUsage) Reset() {
+	*x = ProviderUsage{}
+	mi := &file_qgateway_v1_account_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ProviderUsage) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ProviderUsage) ProtoMessage() {}
+
+func (x *ProviderUsage) ProtoReflect() protoreflect.Message {
+	mi := &file_qgateway_v1_account_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ProviderUsage.ProtoReflect.Descriptor instead.
+func (*ProviderUsage) Descriptor() ([]byte, []int) {
+	return file_qgateway_v1_account_proto_rawDescGZIP(), []int{1}
+}
+
+func (x *ProviderUsage) GetStartTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.StartTime
+	}
+	return nil
+}
+
+func (x *ProviderUsage) GetEndTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.EndTime
+	}
+	return nil
+}
+
+func (x *ProviderUsage) GetQpuTime() *durationpb.Duration {
+	if x != nil {
+		return x.QpuTime
+	}
+	return nil
+}
+
+func (x *ProviderUsage) GetQpuTimeLimit() *durationpb.Duration {
+	if x != nil {
+		return x.QpuTimeLimit
+	}
+	return nil
+}
+
+func (x *ProviderUsage) GetLimitReached() bool {
+	if x != nil {
+		return x.LimitReached
+	}
+	return false
+}
+
 // What was used over a period, of one thing that is limited. A job counts on the day, UTC, on which it was submitted. QPU seconds are
 // those of jobs on metered accounts.
 type Usage struct {
@@ -223,7 +316,7 @@ type Usage struct {
 
 func (x *Usage) Reset() {
 	*x = Usage{}
-	mi := &file_qgateway_v1_account_proto_msgTypes[1]
+	mi := &file_qgateway_v1_account_proto_msgTypes[2]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -235,7 +328,7 @@ func (x *Usage) String() string {
 func (*Usage) ProtoMessage() {}
 
 func (x *Usage) ProtoReflect() protoreflect.Message {
-	mi := &file_qgateway_v1_account_proto_msgTypes[1]
+	mi := &file_qgateway_v1_account_proto_msgTypes[2]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -248,7 +341,7 @@ func (x *Usage) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Usage.ProtoReflect.Descriptor instead.
 func (*Usage) Descriptor() ([]byte, []int) {
-	return file_qgateway_v1_account_proto_rawDescGZIP(), []int{1}
+	return file_qgateway_v1_account_proto_rawDescGZIP(), []int{2}
 }
 
 func (x *Usage) GetLimitName() string {
@@ -332,7 +425,7 @@ var File_qgateway_v1_account_proto protoreflect.FileDescriptor
 
 const file_qgateway_v1_account_proto_rawDesc = "" +
 	"\n" +
-	"\x19qgateway/v1/account.proto\x12\vqgateway.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xb5\x03\n" +
+	"\x19qgateway/v1/account.proto\x12\vqgateway.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xf8\x03\n" +
 	"\aAccount\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x1a\n" +
 	"\bprovider\x18\x02 \x01(\tR\bprovider\x12 \n" +
@@ -341,12 +434,20 @@ const file_qgateway_v1_account_proto_rawDesc = "" +
 	"\x0ehealth_message\x18\x05 \x01(\tR\rhealthMessage\x12H\n" +
 	"\x12health_change_time\x18\x06 \x01(\v2\x1a.google.protobuf.TimestampR\x10healthChangeTime\x12!\n" +
 	"\fpending_jobs\x18\a \x01(\x05R\vpendingJobs\x12,\n" +
-	"\abudgets\x18\b \x03(\v2\x12.qgateway.v1.UsageR\abudgets\"a\n" +
+	"\abudgets\x18\b \x03(\v2\x12.qgateway.v1.UsageR\abudgets\x12A\n" +
+	"\x0eprovider_usage\x18\t \x01(\v2\x1a.qgateway.v1.ProviderUsageR\rproviderUsage\"a\n" +
 	"\x06Health\x12\x16\n" +
 	"\x12HEALTH_UNSPECIFIED\x10\x00\x12\x12\n" +
 	"\x0eHEALTH_SERVING\x10\x01\x12\x13\n" +
 	"\x0fHEALTH_DEGRADED\x10\x02\x12\x16\n" +
-	"\x12HEALTH_NOT_SERVING\x10\x03\"\xfb\x02\n" +
+	"\x12HEALTH_NOT_SERVING\x10\x03\"\x9d\x02\n" +
+	"\rProviderUsage\x129\n" +
+	"\n" +
+	"start_time\x18\x01 \x01(\v2\x1a.google.protobuf.TimestampR\tstartTime\x125\n" +
+	"\bend_time\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\aendTime\x124\n" +
+	"\bqpu_time\x18\x03 \x01(\v2\x19.google.protobuf.DurationR\aqpuTime\x12?\n" +
+	"\x0eqpu_time_limit\x18\x04 \x01(\v2\x19.google.protobuf.DurationR\fqpuTimeLimit\x12#\n" +
+	"\rlimit_reached\x18\x05 \x01(\bR\flimitReached\"\xfb\x02\n" +
 	"\x05Usage\x12\x1d\n" +
 	"\n" +
 	"limit_name\x18\x01 \x01(\tR\tlimitName\x12\x16\n" +
@@ -377,26 +478,32 @@ func file_qgateway_v1_account_proto_rawDescGZIP() []byte {
 }
 
 var file_qgateway_v1_account_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_qgateway_v1_account_proto_msgTypes = make([]protoimpl.MessageInfo, 2)
+var file_qgateway_v1_account_proto_msgTypes = make([]protoimpl.MessageInfo, 3)
 var file_qgateway_v1_account_proto_goTypes = []any{
 	(Account_Health)(0),           // 0: qgateway.v1.Account.Health
 	(*Account)(nil),               // 1: qgateway.v1.Account
-	(*Usage)(nil),                 // 2: qgateway.v1.Usage
-	(*timestamppb.Timestamp)(nil), // 3: google.protobuf.Timestamp
-	(*durationpb.Duration)(nil),   // 4: google.protobuf.Duration
+	(*ProviderUsage)(nil),         // 2: qgateway.v1.ProviderUsage
+	(*Usage)(nil),                 // 3: qgateway.v1.Usage
+	(*timestamppb.Timestamp)(nil), // 4: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),   // 5: google.protobuf.Duration
 }
 var file_qgateway_v1_account_proto_depIdxs = []int32{
-	0, // 0: qgateway.v1.Account.health:type_name -> qgateway.v1.Account.Health
-	3, // 1: qgateway.v1.Account.health_change_time:type_name -> google.protobuf.Timestamp
-	2, // 2: qgateway.v1.Account.budgets:type_name -> qgateway.v1.Usage
-	3, // 3: qgateway.v1.Usage.start_time:type_name -> google.protobuf.Timestamp
-	3, // 4: qgateway.v1.Usage.end_time:type_name -> google.protobuf.Timestamp
-	4, // 5: qgateway.v1.Usage.qpu_time:type_name -> google.protobuf.Duration
-	6, // [6:6] is the sub-list for method output_type
-	6, // [6:6] is the sub-list for method input_type
-	6, // [6:6] is the sub-list for extension type_name
-	6, // [6:6] is the sub-list for extension extendee
-	0, // [0:6] is the sub-list for field type_name
+	0,  // 0: qgateway.v1.Account.health:type_name -> qgateway.v1.Account.Health
+	4,  // 1: qgateway.v1.Account.health_change_time:type_name -> google.protobuf.Timestamp
+	3,  // 2: qgateway.v1.Account.budgets:type_name -> qgateway.v1.Usage
+	2,  // 3: qgateway.v1.Account.provider_usage:type_name -> qgateway.v1.ProviderUsage
+	4,  // 4: qgateway.v1.ProviderUsage.start_time:type_name -> google.protobuf.Timestamp
+	4,  // 5: qgateway.v1.ProviderUsage.end_time:type_name -> google.protobuf.Timestamp
+	5,  // 6: qgateway.v1.ProviderUsage.qpu_time:type_name -> google.protobuf.Duration
+	5,  // 7: qgateway.v1.ProviderUsage.qpu_time_limit:type_name -> google.protobuf.Duration
+	4,  // 8: qgateway.v1.Usage.start_time:type_name -> google.protobuf.Timestamp
+	4,  // 9: qgateway.v1.Usage.end_time:type_name -> google.protobuf.Timestamp
+	5,  // 10: qgateway.v1.Usage.qpu_time:type_name -> google.protobuf.Duration
+	11, // [11:11] is the sub-list for method output_type
+	11, // [11:11] is the sub-list for method input_type
+	11, // [11:11] is the sub-list for extension type_name
+	11, // [11:11] is the sub-list for extension extendee
+	0,  // [0:11] is the sub-list for field type_name
 }
 
 func init() { file_qgateway_v1_account_proto_init() }
@@ -404,14 +511,14 @@ func file_qgateway_v1_account_proto_init() {
 	if File_qgateway_v1_account_proto != nil {
 		return
 	}
-	file_qgateway_v1_account_proto_msgTypes[1].OneofWrappers = []any{}
+	file_qgateway_v1_account_proto_msgTypes[2].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_qgateway_v1_account_proto_rawDesc), len(file_qgateway_v1_account_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   2,
+			NumMessages:   3,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -338,7 +338,8 @@ const (
 	PendingReason_KIND_PROVIDER_UNREACHABLE PendingReason_Kind = 2
 	// In the provider's queue.
 	PendingReason_KIND_PROVIDER_QUEUE PendingReason_Kind = 3
-	// A budget is used up.
+	// A budget is used up. Not in use at present: a job for which there is no budget is refused at once, with BUDGET_EXCEEDED. Kept for
+	// policies and providers that hold such jobs back.
 	PendingReason_KIND_BUDGET_EXHAUSTED PendingReason_Kind = 4
 	// The provider refuses the account's credentials.
 	PendingReason_KIND_CREDENTIALS_REFUSED PendingReason_Kind = 5

@@ -86,6 +86,10 @@ class IbmClient:
         document = self._json(await self._call(call))
         return self._read(wire.Properties, document) if document else None
 
+    async def usage(self) -> wire.InstanceUsage:
+        """Return what the instance has used."""
+        return await self._get(wire.InstanceUsage, "/instances/usage")
+
     # --- Jobs ---------------------------------------------------------------------------------------------------------------
 
     async def ready(self) -> None:

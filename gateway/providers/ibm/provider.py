@@ -23,6 +23,7 @@ from gateway.domain.job import JobFailure, JobStatus, ProgramKind, RunOptions, S
 from gateway.domain.payload import Payload, payload_size
 from gateway.domain.provider import (
     AccountHealth,
+    AccountUsage,
     Capability,
     Health,
     NoNews,
@@ -49,6 +50,7 @@ from gateway.providers.ibm.results import Results
 from gateway.providers.ibm.sessions import IbmSessions
 from gateway.providers.ibm.settings import IbmSettings
 from gateway.providers.ibm.tags import hidden, marker_of, marker_tag, unclaimed, visible
+from gateway.providers.ibm.usage import InstanceUsage
 
 _RETRY_SECONDS = 5.0
 _LAST_SECONDS = 5.0
@@ -82,6 +84,7 @@ class IbmProvider:
         self._client = IbmClient(settings, tokens, health)
         self._tokens = tokens
         self._catalogue = Catalogue(self._client, settings)
+        self._usage = InstanceUsage(self._client, settings)
         self._results = Results(self._client, settings.account, spool)
         self._polling = Polling(self._client, self._results, settings)
         self._sessions = IbmSessions(self._client)
@@ -104,8 +107,8 @@ class IbmProvider:
 
     @property
     def capabilities(self) -> frozenset[Capability]:
-        """It runs programs of its own definition, and has sessions."""
-        return frozenset({Capability.RAW_PROGRAMS, Capability.SESSIONS})
+        """It runs programs of its own definition, has sessions, and tells what the account has used."""
+        return frozenset({Capability.RAW_PROGRAMS, Capability.SESSIONS, Capability.USAGE})
 
     async def start(self) -> None:
         """Begin to learn about the backends, so that the first caller need not wait for that, and to look after the health."""
@@ -117,6 +120,7 @@ class IbmProvider:
             self._looking.cancel()
             await asyncio.wait([self._looking])
         self._catalogue.close()
+        self._usage.close()
         self._client.close()
         await self._client.ended(_LAST_SECONDS)
 
@@ -131,6 +135,14 @@ class IbmProvider:
             GatewayError: It cannot be read, or IAM refuses it. What was in use stays in use.
         """
         return await self._tokens.refresh()
+
+    async def usage(self) -> AccountUsage:
+        """Return what the account has used of its QPU time: a minute old at most, unless the provider takes long.
+
+        Raises:
+            Unavailable: The provider does not tell now.
+        """
+        return await self._usage.get()
 
     # --- Backends -----------------------------------------------------------------------------------------------------------
 

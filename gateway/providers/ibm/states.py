@@ -1,4 +1,4 @@
-"""What the provider tells of jobs and sessions, in our terms."""
+"""What the provider tells of jobs, sessions and the instance, in our terms."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import structlog
 from gateway.domain.errors import Reason
 from gateway.domain.job import JobFailure, JobStatus, SchedulingMode, utc_now
 from gateway.domain.provider import (
+    AccountUsage,
     ProviderJob,
     ProviderMetrics,
     ProviderSession,
@@ -136,6 +137,18 @@ def session_of(session: wire.SessionDocument) -> ProviderSession:
         activated_at=session.activated_at,
         closed_at=session.closed_at,
         usage_seconds=session.elapsed_time,
+    )
+
+
+def account_usage_of(usage: wire.InstanceUsage) -> AccountUsage:
+    """Return what an instance has used of its QPU time."""
+    limit = usage.usage_limit_seconds if usage.usage_limit_seconds is not None else usage.usage_allocation_seconds
+    return AccountUsage(
+        consumed_seconds=usage.usage_consumed_seconds,
+        limit_seconds=limit,
+        limit_reached=usage.usage_limit_reached,
+        period_start=usage.usage_period.start_time,
+        period_end=usage.usage_period.end_time,
     )
 
 

@@ -18,6 +18,8 @@ _Item = TypeVar("_Item")
 _Time = Annotated[datetime, AfterValidator(lambda at: at if at.tzinfo else at.replace(tzinfo=UTC))]
 _Range = Annotated[tuple[float, float] | None, BeforeValidator(lambda value: value or None)]
 _List = Annotated[tuple[_Item, ...], BeforeValidator(lambda value: value or ())]
+_Seconds = Annotated[float, Field(ge=0, le=315_576_000_000)]
+"""A length of time that `google.protobuf.Duration` can hold."""
 
 
 class JobState(BaseModel):
@@ -191,6 +193,23 @@ class Properties(BaseModel):
     qubits: _List[tuple[Value, ...]] = ()
     gates: _List[GateValues] = ()
     general: _List[Value] = ()
+
+
+class Period(BaseModel):
+    """From when to when."""
+
+    start_time: _Time | None = None
+    end_time: _Time | None = None
+
+
+class InstanceUsage(BaseModel):
+    """What an instance has used."""
+
+    usage_consumed_seconds: _Seconds
+    usage_limit_seconds: _Seconds | None = None
+    usage_allocation_seconds: _Seconds | None = None
+    usage_limit_reached: Annotated[bool, _or(default=False)] = False
+    usage_period: Annotated[Period, _or({})] = Period()
 
 
 class Moment(BaseModel):

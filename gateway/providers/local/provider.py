@@ -11,11 +11,12 @@ from functools import partial
 import structlog
 
 from gateway.domain.backend import Backend, BackendProperties, BackendStatus
-from gateway.domain.errors import FailedPrecondition, GatewayError, NotFound, Reason, ResourceExhausted
+from gateway.domain.errors import FailedPrecondition, GatewayError, NotFound, Reason, ResourceExhausted, Unimplemented
 from gateway.domain.job import JobFailure, JobStatus, RunOptions, SchedulingMode, utc_now
 from gateway.domain.payload import Payload
 from gateway.domain.provider import (
     AccountHealth,
+    AccountUsage,
     Capability,
     Health,
     ProviderJob,
@@ -118,6 +119,14 @@ class LocalProvider:
     async def reload_credentials(self) -> bool:
         """Return False: there are none."""
         return False
+
+    async def usage(self) -> AccountUsage:
+        """Refuse: simulators use no QPU.
+
+        Raises:
+            Unimplemented: Always.
+        """
+        raise Unimplemented("Simulators use no QPU time.")
 
     def health(self) -> AccountHealth:
         """Return how the account is."""

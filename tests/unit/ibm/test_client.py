@@ -45,7 +45,7 @@ async def submit(client: IbmClient, backend: str = "ibm_alder", **fields: Any) -
     return (await client.submit(body(backend, **fields), backend)).id
 
 
-async def test_the_routes_of_backends_are_read(client: IbmClient) -> None:
+async def test_the_routes_of_backends_and_usage_are_read(client: IbmClient) -> None:
     names = {device.name: device for device in (await client.devices()).devices}
     assert names["ibm_cedar"].status.name == "offline"
     assert not any(name.startswith("mock") for name in names)
@@ -55,6 +55,7 @@ async def test_the_routes_of_backends_are_read(client: IbmClient) -> None:
     assert properties is not None
     assert len(properties.qubits) == 5
     assert await client.properties("ibm_alder", "2020-01-01T00:00:00+00:00") is None
+    assert (await client.usage()).usage_limit_seconds == 100_000
 
 
 async def test_a_job_goes_from_submit_to_delete(client: IbmClient) -> None:

@@ -14,7 +14,15 @@ import pytest
 from qgateway.v1 import result_pb2
 from qiskit import QuantumCircuit
 
-from gateway.domain.errors import FailedPrecondition, InvalidArgument, NotFound, Reason, ResourceExhausted, Unavailable
+from gateway.domain.errors import (
+    FailedPrecondition,
+    InvalidArgument,
+    NotFound,
+    Reason,
+    ResourceExhausted,
+    Unavailable,
+    Unimplemented,
+)
 from gateway.domain.job import JobStatus, MeasLevel, MeasReturn, RunOptions
 from gateway.domain.provider import Capability, Health, ProviderUpdate
 from gateway.providers.local import LocalProvider, LocalSettings
@@ -261,6 +269,8 @@ async def test_backends_carry_account_and_limits(new_provider: MakeProvider) -> 
     assert provider.capabilities == {Capability.PUSH, Capability.VOLATILE, Capability.SESSIONS}
     assert provider.health().health is Health.SERVING
     assert await provider.logs("any") == ""
+    with pytest.raises(Unimplemented):
+        await provider.usage()
 
 
 async def test_only_noisy_devices_have_a_calibration(new_provider: MakeProvider) -> None:

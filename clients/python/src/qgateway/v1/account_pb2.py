@@ -26,7 +26,7 @@ from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19qgateway/v1/account.proto\x12\x0bqgateway.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xd9\x02\n\x07\x41\x63\x63ount\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x10\n\x08provider\x18\x02 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x03 \x01(\t\x12+\n\x06health\x18\x04 \x01(\x0e\x32\x1b.qgateway.v1.Account.Health\x12\x16\n\x0ehealth_message\x18\x05 \x01(\t\x12\x36\n\x12health_change_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x14\n\x0cpending_jobs\x18\x07 \x01(\x05\x12#\n\x07\x62udgets\x18\x08 \x03(\x0b\x32\x12.qgateway.v1.Usage\"a\n\x06Health\x12\x16\n\x12HEALTH_UNSPECIFIED\x10\x00\x12\x12\n\x0eHEALTH_SERVING\x10\x01\x12\x13\n\x0fHEALTH_DEGRADED\x10\x02\x12\x16\n\x12HEALTH_NOT_SERVING\x10\x03\"\xa0\x02\n\x05Usage\x12\x12\n\nlimit_name\x18\x01 \x01(\t\x12\x0e\n\x06tenant\x18\x02 \x01(\t\x12\x0f\n\x07\x61\x63\x63ount\x18\x03 \x01(\t\x12\x0b\n\x03tag\x18\x04 \x01(\t\x12.\n\nstart_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x65nd_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0c\n\x04used\x18\x07 \x01(\x01\x12\x10\n\x08reserved\x18\x08 \x01(\x01\x12\x12\n\x05limit\x18\t \x01(\x01H\x00\x88\x01\x01\x12+\n\x08qpu_time\x18\n \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x0c\n\x04jobs\x18\x0b \x01(\x03\x42\x08\n\x06_limitb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19qgateway/v1/account.proto\x12\x0bqgateway.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x8d\x03\n\x07\x41\x63\x63ount\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x10\n\x08provider\x18\x02 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x03 \x01(\t\x12+\n\x06health\x18\x04 \x01(\x0e\x32\x1b.qgateway.v1.Account.Health\x12\x16\n\x0ehealth_message\x18\x05 \x01(\t\x12\x36\n\x12health_change_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x14\n\x0cpending_jobs\x18\x07 \x01(\x05\x12#\n\x07\x62udgets\x18\x08 \x03(\x0b\x32\x12.qgateway.v1.Usage\x12\x32\n\x0eprovider_usage\x18\t \x01(\x0b\x32\x1a.qgateway.v1.ProviderUsage\"a\n\x06Health\x12\x16\n\x12HEALTH_UNSPECIFIED\x10\x00\x12\x12\n\x0eHEALTH_SERVING\x10\x01\x12\x13\n\x0fHEALTH_DEGRADED\x10\x02\x12\x16\n\x12HEALTH_NOT_SERVING\x10\x03\"\xe4\x01\n\rProviderUsage\x12.\n\nstart_time\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x65nd_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12+\n\x08qpu_time\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x31\n\x0eqpu_time_limit\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x15\n\rlimit_reached\x18\x05 \x01(\x08\"\xa0\x02\n\x05Usage\x12\x12\n\nlimit_name\x18\x01 \x01(\t\x12\x0e\n\x06tenant\x18\x02 \x01(\t\x12\x0f\n\x07\x61\x63\x63ount\x18\x03 \x01(\t\x12\x0b\n\x03tag\x18\x04 \x01(\t\x12.\n\nstart_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x65nd_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0c\n\x04used\x18\x07 \x01(\x01\x12\x10\n\x08reserved\x18\x08 \x01(\x01\x12\x12\n\x05limit\x18\t \x01(\x01H\x00\x88\x01\x01\x12+\n\x08qpu_time\x18\n \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x0c\n\x04jobs\x18\x0b \x01(\x03\x42\x08\n\x06_limitb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -34,9 +34,11 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'qgateway.v1.account_pb2', _
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_ACCOUNT']._serialized_start=108
-  _globals['_ACCOUNT']._serialized_end=453
-  _globals['_ACCOUNT_HEALTH']._serialized_start=356
-  _globals['_ACCOUNT_HEALTH']._serialized_end=453
-  _globals['_USAGE']._serialized_start=456
-  _globals['_USAGE']._serialized_end=744
+  _globals['_ACCOUNT']._serialized_end=505
+  _globals['_ACCOUNT_HEALTH']._serialized_start=408
+  _globals['_ACCOUNT_HEALTH']._serialized_end=505
+  _globals['_PROVIDERUSAGE']._serialized_start=508
+  _globals['_PROVIDERUSAGE']._serialized_end=736
+  _globals['_USAGE']._serialized_start=739
+  _globals['_USAGE']._serialized_end=1027
 # @@protoc_insertion_point(module_scope)

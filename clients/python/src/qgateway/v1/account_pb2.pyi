@@ -66,6 +66,7 @@ class Account(_message.Message):
     HEALTH_CHANGE_TIME_FIELD_NUMBER: _builtins.int
     PENDING_JOBS_FIELD_NUMBER: _builtins.int
     BUDGETS_FIELD_NUMBER: _builtins.int
+    PROVIDER_USAGE_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Resource name, `accounts/{account}`."""
     provider: _builtins.str
@@ -88,6 +89,13 @@ class Account(_message.Message):
         `reserved` are this account's share, `limit` is the whole.
         """
 
+    @_builtins.property
+    def provider_usage(self) -> Global___ProviderUsage:
+        """What the provider itself says that the account has used: by all tenants, and by jobs that did not come through the gateway. For
+        operators only, since others must not see what other tenants use. Some minutes old at most while the provider answers. Not set:
+        the caller is no operator, or the provider has no such figures or did not tell them in time.
+        """
+
     def __init__(
         self,
         *,
@@ -99,14 +107,61 @@ class Account(_message.Message):
         health_change_time: _timestamp_pb2.Timestamp | None = ...,
         pending_jobs: _builtins.int = ...,
         budgets: _abc.Iterable[Global___Usage] | None = ...,
+        provider_usage: Global___ProviderUsage | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["health_change_time", b"health_change_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["health_change_time", b"health_change_time", "provider_usage", b"provider_usage"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["budgets", b"budgets", "description", b"description", "health", b"health", "health_change_time", b"health_change_time", "health_message", b"health_message", "name", b"name", "pending_jobs", b"pending_jobs", "provider", b"provider"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["budgets", b"budgets", "description", b"description", "health", b"health", "health_change_time", b"health_change_time", "health_message", b"health_message", "name", b"name", "pending_jobs", b"pending_jobs", "provider", b"provider", "provider_usage", b"provider_usage"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Account: _TypeAlias = Account  # noqa: Y015
+
+@_typing.final
+class ProviderUsage(_message.Message):
+    """What an account has used of its QPU time in the provider's current period, as the provider counts."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    START_TIME_FIELD_NUMBER: _builtins.int
+    END_TIME_FIELD_NUMBER: _builtins.int
+    QPU_TIME_FIELD_NUMBER: _builtins.int
+    QPU_TIME_LIMIT_FIELD_NUMBER: _builtins.int
+    LIMIT_REACHED_FIELD_NUMBER: _builtins.int
+    limit_reached: _builtins.bool
+    """Whether the limit is reached, as the provider says."""
+    @_builtins.property
+    def start_time(self) -> _timestamp_pb2.Timestamp:
+        """First moment of the period. Not set: the provider does not tell."""
+
+    @_builtins.property
+    def end_time(self) -> _timestamp_pb2.Timestamp:
+        """End of the period. Not set: the provider does not tell."""
+
+    @_builtins.property
+    def qpu_time(self) -> _duration_pb2.Duration:
+        """QPU time used in the period."""
+
+    @_builtins.property
+    def qpu_time_limit(self) -> _duration_pb2.Duration:
+        """QPU time that may be used in the period. Not set: without a limit, or the provider does not tell."""
+
+    def __init__(
+        self,
+        *,
+        start_time: _timestamp_pb2.Timestamp | None = ...,
+        end_time: _timestamp_pb2.Timestamp | None = ...,
+        qpu_time: _duration_pb2.Duration | None = ...,
+        qpu_time_limit: _duration_pb2.Duration | None = ...,
+        limit_reached: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["end_time", b"end_time", "qpu_time", b"qpu_time", "qpu_time_limit", b"qpu_time_limit", "start_time", b"start_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["end_time", b"end_time", "limit_reached", b"limit_reached", "qpu_time", b"qpu_time", "qpu_time_limit", b"qpu_time_limit", "start_time", b"start_time"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ProviderUsage: _TypeAlias = ProviderUsage  # noqa: Y015
 
 @_typing.final
 class Usage(_message.Message):

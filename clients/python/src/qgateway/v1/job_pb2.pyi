@@ -461,7 +461,9 @@ class PendingReason(_message.Message):
         KIND_PROVIDER_QUEUE: PendingReason._Kind.ValueType  # 3
         """In the provider's queue."""
         KIND_BUDGET_EXHAUSTED: PendingReason._Kind.ValueType  # 4
-        """A budget is used up."""
+        """A budget is used up. Not in use at present: a job for which there is no budget is refused at once, with BUDGET_EXCEEDED. Kept for
+        policies and providers that hold such jobs back.
+        """
         KIND_CREDENTIALS_REFUSED: PendingReason._Kind.ValueType  # 5
         """The provider refuses the account's credentials."""
         KIND_SUBMISSION_UNKNOWN: PendingReason._Kind.ValueType  # 6
@@ -487,7 +489,9 @@ class PendingReason(_message.Message):
     KIND_PROVIDER_QUEUE: PendingReason.Kind.ValueType  # 3
     """In the provider's queue."""
     KIND_BUDGET_EXHAUSTED: PendingReason.Kind.ValueType  # 4
-    """A budget is used up."""
+    """A budget is used up. Not in use at present: a job for which there is no budget is refused at once, with BUDGET_EXCEEDED. Kept for
+    policies and providers that hold such jobs back.
+    """
     KIND_CREDENTIALS_REFUSED: PendingReason.Kind.ValueType  # 5
     """The provider refuses the account's credentials."""
     KIND_SUBMISSION_UNKNOWN: PendingReason.Kind.ValueType  # 6
