@@ -48,7 +48,7 @@ def run(progress: Callable[[], None]) -> list[Figure]:
                     file.unlink()
                 progress()
 
-            return [figure for each in transfers for figure in _figures(runner, each, gateway, next_value)]
+            return [figure for each in transfers for figure in _figures(runner, each, gateway, bare, next_value)]
 
 
 def _payloads(store: Path) -> Iterable[Path]:
@@ -89,24 +89,25 @@ async def _connected(gateway: Server, bare: Server, name: str) -> list[_Transfer
 
 
 def _figures(
-    runner: asyncio.Runner, transfer: _Transfer, gateway: Server, progress: Callable[[], None]
+    runner: asyncio.Runner, transfer: _Transfer, gateway: Server, bare: Server, progress: Callable[[], None]
 ) -> Iterator[Figure]:
-    direction, through_gateway, through_bare = transfer
+    # What a server takes once, for its first transfer, is no growth by size.
+    for first in (transfer.through_bare, transfer.through_gateway):
+        _rate(runner, first)
     growths: list[float] = []
 
     def gateway_side() -> float:
         with _growth(gateway.pid, growths):
-            return _rate(runner, through_gateway)
+            return _rate(runner, transfer.through_gateway)
 
-    measures = {"gateway": gateway_side, "bare": lambda: _rate(runner, through_bare)}
-    measures["bare"]()
-    _rate(
-        runner, through_gateway
-    )  # not sampled: what a server takes once, for its first transfer, is no growth by size
-    values = interleaved(measures, _ROUNDS, progress)
+    def bare_side() -> float:
+        with _growth(bare.pid, []):  # to look costs the client time, on this side, too
+            return _rate(runner, transfer.through_bare)
+
+    values = interleaved({"gateway": gateway_side, "bare": bare_side}, _ROUNDS, progress)
     value, baseline = median(values["gateway"]), median(values["bare"])
     yield Figure.compared(
-        direction,
+        transfer.direction,
         "MB/s",
         value,
         baseline,
@@ -114,10 +115,10 @@ def _figures(
         at_least=_TARGET,
     )
     yield Figure.alone(
-        f"{direction}_rss_growth",
+        f"{transfer.direction}_rss_growth",
         "MiB",
         max(growths),
-        f"most resident memory of the server during the {direction}, less before it; the most of {_ROUNDS} runs",
+        f"most resident memory of the server during the {transfer.direction}, less before it; the most of {_ROUNDS} runs",
         at_most=_RSS_TARGET,
     )
 
