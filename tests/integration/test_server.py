@@ -245,10 +245,12 @@ def test_a_watch_resumes_over_a_restart(new_gateway: NewGateway) -> None:
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere threads are scheduled in other ways")
 def test_the_thread_that_collects_for_the_event_loop_does_not_interrupt_it(new_gateway: NewGateway) -> None:
     gateway = new_gateway().start()
-    threads = list(Path(f"/proc/{gateway.pid}/task").iterdir())
-    # Threads of Python are called like their process; those of gRPC's core have names of their own.
-    name = Path(f"/proc/{gateway.pid}/comm").read_text()
-    of_python = [int(thread.name) for thread in threads if (thread / "comm").read_text() == name]
-    patient = [thread for thread in of_python if os.sched_getscheduler(thread) == os.SCHED_BATCH]
-    assert len(patient) == 1
-    assert gateway.pid not in patient
+    tasks, name = Path(f"/proc/{gateway.pid}/task"), Path(f"/proc/{gateway.pid}/comm").read_text()
+
+    def patient() -> list[int]:
+        # Threads of Python are called like their process; those of gRPC's core soon take names of their own.
+        of_python = [int(thread.name) for thread in tasks.iterdir() if (thread / "comm").read_text() == name]
+        return [thread for thread in of_python if os.sched_getscheduler(thread) == os.SCHED_BATCH]
+
+    wait_until(lambda: len(patient()) == 1)
+    assert gateway.pid not in patient()
