@@ -9,7 +9,7 @@ _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -2, -3, -8
 
 _LARGEST_KEPT = 8 * 1024 * 1024
 """Bytes of the largest block that is taken from memory which the process has already."""
-_KEPT = 16 * 1024 * 1024
+_KEPT = 8 * 1024 * 1024
 """Most bytes at the end of an arena that are kept although nothing uses them."""
 _TAKEN_AT_ONCE = 2 * 1024 * 1024
 """Bytes by which an arena grows, at least."""

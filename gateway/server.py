@@ -86,7 +86,7 @@ _HEALTH = {
 
 _CHUNK_OVERHEAD = 1024
 """Bytes of a message beside the chunk in it, at most."""
-_LOOKAHEAD_BYTES = 4 * 1024 * 1024
+_LOOKAHEAD_BYTES = 2 * 1024 * 1024
 _FRAME_BYTES = 1024 * 1024
 _HEALTH_SECONDS = 1.0
 """Seconds between two looks at the health of the accounts; it is kept in memory."""
