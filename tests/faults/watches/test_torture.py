@@ -16,7 +16,7 @@ async def test_a_short_torture_breaks_no_promise(tmp_path: Path) -> None:
         kills=2,
         filter_watchers=10,
         rewinders=2,
-        sleepers=3,
+        sleepers=10,
         gaps=1,
         deletions=1,
         history=100,
