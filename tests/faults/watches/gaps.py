@@ -64,17 +64,18 @@ def _gaps_of_job(recording: Recording) -> Iterator[Gap]:
 
 
 def _gaps_of_filter(recording: Recording, truth: Truth) -> Iterator[Gap]:
-    """The states of many jobs end with a heartbeat; a library keeps that to itself, so that its next event tells.
+    """The states of many jobs end with a heartbeat; a library keeps that to itself, so that its next event tells, or its end.
 
     States of which there are none cannot be seen: a heartbeat far behind what was gone stands for them.
     """
     position: int | None = None
     states: list[Event] = []
+    told_at = 0.0
     for record in recording.records:
         match record:
             case Opened(after):
                 position, states = after, []
-            case Snapshot(event):
+            case Snapshot(event, _, told_at):
                 states.append(event)
             case Heartbeat(told, at):
                 if position is not None and (states or position < truth.compacted(at)):
@@ -85,6 +86,8 @@ def _gaps_of_filter(recording: Recording, truth: Truth) -> Iterator[Gap]:
                 if hidden and position is not None and (states or position < truth.compacted(at)):
                     yield Gap(position, event.revision - 1, at, states)
                 position, states = event.revision, []
+    if recording.ends_in_states and position is not None:
+        yield Gap(position, max(event.revision for event in states), told_at, states)
 
 
 def is_explained(gap: Gap, truth: Truth) -> bool:

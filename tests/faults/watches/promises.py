@@ -70,7 +70,9 @@ def reliable(recording: Recording, truth: Truth) -> Iterator[str]:
             yield f"{event.job}: {event.revision} was told as {event}, and is {truth.by_revision.get(event.revision)}"
         elif not recording.scope.covers(event):
             yield f"{event.job}: {event.revision} was told to a watcher of {recording.scope}"
-    if recording.scope.job is None and not left_early and end is not None and end < truth.last:
+    if left_early or recording.scope.job is not None or recording.ends_in_states:
+        return
+    if end is not None and end < truth.last:
         yield f"the last token stands for {end}, and the last event is {truth.last}"
 
 

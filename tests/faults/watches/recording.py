@@ -147,6 +147,11 @@ class Recording:
                 return record.position
         return None
 
+    @property
+    def ends_in_states(self) -> bool:
+        """Whether a watch of the library ended with a state in place of history: the token for that had not come yet."""
+        return self.hides_streams and bool(self.records) and isinstance(self.records[-1], Snapshot)
+
     def told(self) -> Iterator[Event]:
         """Yield the events that were told, snapshots left out."""
         return (record.event for record in self.records if isinstance(record, Told))

@@ -135,6 +135,9 @@ SOUND_WITH_COMPACTION: dict[str, Recording] = {
         filter_watch(Opened(1), Snapshot(EVENT[7], 1, 22), Snapshot(EVENT[5], 1, 22), *map(later, (8, 9, 10))),
         hides_streams=True,
     ),
+    "a library that is told the last event by a state, and leaves": replace(
+        filter_watch(Opened(1), Told(EVENT[2], 2, 5), Snapshot(ALL[10], 2, 30)), hides_streams=True
+    ),
     "a token that is too old": job_watch(Opened(1), Refused("gone", "OUT_OF_RANGE", 21)),
     "a token that became too old": filter_watch(Opened(1), Told(EVENT[2], 2, 5), Refused("gone", "OUT_OF_RANGE", 25)),
     "a job that is deleted": job_watch(Opened(1), Refused("no such job", "NOT_FOUND", 16), job=B),
@@ -242,6 +245,11 @@ BROKEN_WITH_COMPACTION: list[tuple[str, str, Recording]] = [
         "reliable",
         "a deletion is lost",
         filter_watch(Opened(7), later(8), later(10), Heartbeat(10, 30)),
+    ),
+    (
+        "resumable",
+        "the library is told the last event by a state before anything is gone",
+        replace(filter_watch(Opened(7), later(8, 5), later(9, 15), Snapshot(ALL[10], 9, 30)), hides_streams=True),
     ),
     (
         "unique",
