@@ -40,6 +40,7 @@ def main(
     plan = Plan(
         seed=new_seed() if seed is None else seed,
         seconds=seconds,
+        most_seconds=1.5 * seconds,
         events=events,
         kills=kills,
         gaps=gaps,

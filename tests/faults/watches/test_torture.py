@@ -12,11 +12,12 @@ async def test_a_short_torture_breaks_no_promise(tmp_path: Path) -> None:
     plan = Plan(
         seed=4,
         seconds=12,
+        most_seconds=70,
         events=1_000,
         kills=2,
         filter_watchers=10,
         rewinders=2,
-        sleepers=10,
+        sleepers=6,
         gaps=1,
         deletions=1,
         history=100,

@@ -44,7 +44,9 @@ class Plan:
 
     seed: int
     seconds: float
-    """Least time for which things break."""
+    """Least time for which things break. It lasts until all has happened that is asked for, but not longer than `most_seconds`."""
+    most_seconds: float
+    """Most time for which things break: a slow machine takes longer to get as far."""
     events: int
     """Least number of events that the watchers must have been told. With fewer, the run has failed."""
     kills: int
@@ -235,7 +237,7 @@ class Torture:
         ending = asyncio.create_task(chaos.run())
         everything = [making, ending, *watching, *harming]
         self._cleanup.push_async_callback(_cancel, everything)
-        while not self._is_enough(time.monotonic() - begin):
+        while not self._is_enough(time.monotonic() - begin, load):
             self._on_progress(time.monotonic() - begin, world.archive.seen, outcome.damage.killed)
             # Nothing of this ends by itself; what does has failed.
             done, _ = await asyncio.wait(
@@ -251,11 +253,15 @@ class Torture:
         self._outcome.unfinished += load.unexpected
         self._cleanup.push_async_callback(self.judge, listed, load.acknowledged)
 
-    def _is_enough(self, seconds: float) -> bool:
-        plan = self._plan
-        reached = self._world.archive.seen >= plan.events and self._outcome.damage.killed >= plan.kills
-        # A slow machine is given half as much time again.
-        return seconds >= plan.seconds * 1.5 or (seconds >= plan.seconds and reached)
+    def _is_enough(self, seconds: float, load: Load) -> bool:
+        plan, world = self._plan, self._world
+        reached = (
+            world.archive.seen >= plan.events
+            and self._outcome.damage.killed >= plan.kills
+            and load.deleted >= plan.deletions
+            and world.overslept > plan.gaps  # now and then nothing that a sleeper follows was among what is gone
+        )
+        return seconds >= plan.most_seconds or (seconds >= plan.seconds and reached)
 
     async def _finish(self, load: Load, making: asyncio.Task[None], watching: set[asyncio.Task[None]]) -> None:
         """Let all jobs and watchers come to their end."""

@@ -73,6 +73,8 @@ class World:
     """Number of events that the gateway keeps."""
     compacted: Callable[[], int] = lambda: 0
     """Returns the revision up to which the history is gone."""
+    overslept: int = 0
+    """How often a sleeper has come back when history was gone that it had not seen."""
 
     @property
     def metadata(self) -> tuple[tuple[str, str], ...]:
@@ -207,6 +209,7 @@ async def sleep_and_follow_filter(world: World, target: str, scope: Scope, name:
         until = world.compacted() + rng.randint(world.history // 2, 2 * world.history)
         while not world.stopping and world.compacted() < until:
             await asyncio.sleep(0.2)
+        world.overslept += world.compacted() >= until
     await watcher.follow(_behind_the_last(world))
 
 
