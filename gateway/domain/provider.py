@@ -279,7 +279,7 @@ class Provider(Protocol):
         """Return a job's place in the queue, or None if it is not queued or not known."""
 
     async def metrics(self, provider_job_id: str) -> ProviderMetrics:
-        """Return what else is known of a job. Empty for an unknown id."""
+        """Return what else is known of a job. Empty for an unknown id, and not settled where that may pass."""
 
     async def logs(self, provider_job_id: str) -> str:
         """Return the log of a job; empty if there is none."""

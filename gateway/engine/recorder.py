@@ -23,7 +23,8 @@ _log = structlog.get_logger(__name__)
 
 _LONGEST_PAUSE = 600.0
 _MOST_LOOKS = 12
-"""So often a job is looked at whose charge is not settled. The pauses between add up to an hour and a quarter."""
+"""So often a job is looked at whose charge is not settled, or of which the provider knows nothing. The pauses between add up to
+half an hour."""
 
 
 @dataclass(slots=True, order=True)
@@ -50,7 +51,8 @@ class Recorder:
     """Makes the records of the jobs of one provider: its metrics, and the calibration of the backend as of the run.
 
     A job is DONE without waiting for its record. That it is to be made is committed together with the end of the job, so it is
-    made even if the gateway is restarted meanwhile, or the provider is away for a day.
+    made even if the gateway is restarted meanwhile, or the provider is away for a day. That the provider does not know a job, or
+    its backend, may pass: it is believed when it was said often enough.
 
     Args:
         provider: Who is asked.
@@ -106,22 +108,43 @@ class Recorder:
         job = await self._store.get_job(due.job_id)
         if job is None:
             return
-        try:
-            metrics = await self._provider.metrics(job.provider_job_id)
-        except (NotFound, InvalidArgument, FailedPrecondition):  # asking again would not help
-            metrics = ProviderMetrics()
-        due.looks += 1
-        if not metrics.settled and due.looks < _MOST_LOOKS:
-            self._put(_Due(self._now() + self._pause(due.looks), job.id, due.looks))
+        metrics = await self._metrics(job)
+        if not metrics.settled and self._look_again(due):
             return
-        record = JobRecord(metrics.values, await self._properties(job))
+        try:
+            properties = await self._properties(job)
+        except NotFound:
+            if self._look_again(due):
+                return
+            properties = None
+        record = JobRecord(metrics.values, properties)
         try:
             await self._store.records.add(job.id, record, partial(transitions.charged, seconds=metrics.charged_seconds))
         except NotFound:
             _log.info("record_of_deleted_job", account=self._provider.account, job=job.id)
 
+    def _look_again(self, due: _Due) -> bool:
+        """Let a job be looked at once more after a while, unless it was often enough. Returns whether it will be."""
+        looks = due.looks + 1
+        if looks == _MOST_LOOKS:
+            return False
+        self._put(_Due(self._now() + self._pause(looks), due.job_id, looks))
+        return True
+
+    async def _metrics(self, job: Job) -> ProviderMetrics:
+        try:
+            return await self._provider.metrics(job.provider_job_id)
+        except NotFound:
+            return ProviderMetrics(settled=False)
+        except (InvalidArgument, FailedPrecondition):  # asking again would not help
+            return ProviderMetrics()
+
     async def _properties(self, job: Job) -> BackendProperties | None:
-        """Return the calibration as of the run of a job; of one that never ran, as of its end."""
+        """Return the calibration as of the run of a job; of one that never ran, as of its end.
+
+        Raises:
+            NotFound: The provider has no such backend.
+        """
         at = job.reached(JobStatus.RUNNING) or job.ended_at or utc_now()
         known = self._calibrations.get(job.backend)
         if known is not None and known.holds(at):
@@ -131,7 +154,7 @@ class Recorder:
             properties = await self._provider.properties(job.backend, None)
             if properties is not None and properties.last_update > at:
                 return await self._provider.properties(job.backend, at)
-        except (NotFound, InvalidArgument, FailedPrecondition):  # the backend is gone
+        except (InvalidArgument, FailedPrecondition):  # asking again would not help
             return None
         if properties is not None:
             self._calibrations[job.backend] = _Calibration(properties, now)

@@ -97,6 +97,24 @@ def test_a_job_is_done_before_its_record_which_is_made_even_after_a_restart(
         assert properties(wire, job).backend_id == "ibm_alder"
 
 
+def test_a_job_that_the_provider_does_not_know_for_a_moment_has_its_whole_record_all_the_same(
+    wire: Wire, control: EmulatorControl, tmp_path: Path
+) -> None:
+    control.settings(manual=True)
+    job = submit(wire)
+    control.fault(
+        "GET /jobs/{job_id}/metrics", "respond", status=404, times=2
+    )  # as the end is seen, and for the record
+    control.fault("GET /backends/{backend}/properties", "respond", status=404)
+    control.advance(job.provider_job_id, "Completed")
+    wire.finish(job.name)
+    wait_until(lambda: rows(tmp_path, "records") == 1)
+    assert all(fault["hits"] for fault in control.faults())
+    control.forget(job.provider_job_id)
+    assert metrics(wire, job).provider_metrics["usage_status"] == "complete"
+    assert properties(wire, job).backend_id == "ibm_alder"
+
+
 def test_steps_and_cost_are_told_while_the_provider_is_away(wire: Wire, control: EmulatorControl) -> None:
     control.settings(manual=True)
     job = submit(wire)

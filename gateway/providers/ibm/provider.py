@@ -306,11 +306,11 @@ class IbmProvider:
             return None
 
     async def metrics(self, provider_job_id: str) -> ProviderMetrics:
-        """Return what else is known of a job. Empty for an unknown id."""
+        """Return what else is known of a job. Empty for an unknown id, and not settled: it may be known in a moment."""
         try:
             return states.metrics_of(await self._client.metrics(provider_job_id))
         except NotFound:
-            return ProviderMetrics()
+            return ProviderMetrics(settled=False)
 
     async def logs(self, provider_job_id: str) -> str:
         """Return the log of a job; empty if there is none."""

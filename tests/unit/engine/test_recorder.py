@@ -9,8 +9,10 @@ from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
 
+import pytest
+
 from gateway.domain.backend import BackendProperties, Measurement
-from gateway.domain.errors import Unavailable
+from gateway.domain.errors import NotFound, Unavailable
 from gateway.domain.job import Change, EventType, Job, JobStatus, utc_now
 from gateway.domain.provider import ProviderMetrics
 from gateway.engine import transitions
@@ -94,6 +96,28 @@ async def test_a_charge_that_is_settled_late_comes_into_the_job(tmp_path: Path) 
         assert known is not None
         assert (known.status, known.usage.charged_seconds) == (JobStatus.CANCELLED, 2.5)
         assert (await engine.store.job_events(job.id, limit=10))[-1].type is EventType.UPDATED
+
+
+async def test_that_the_provider_knows_nothing_of_a_run_is_believed_only_when_it_was_said_often(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gateway.engine.recorder._LONGEST_PAUSE", 0.01)
+    provider = TalkingProvider()
+    asked = 0
+
+    def unknown() -> Iterator[Exception]:
+        nonlocal asked
+        while True:
+            asked += 1
+            yield NotFound("There is no such job.")
+
+    provider.answers = unknown()
+    async with running_engine(tmp_path / "store.db", provider) as engine, recording(engine) as recorder:
+        job = await ended(engine, utc_now())
+        recorder.add(job.id)
+        assert await recorded(engine.store, job) == {}
+        assert asked == 12
+        assert await engine.store.records.due(provider.account) == ()
 
 
 async def test_records_that_a_former_run_left_are_made_first(tmp_path: Path) -> None:

@@ -216,7 +216,8 @@ async def test_metrics_logs_and_the_place_in_the_queue_are_read(bench: Bench, co
     assert {"queued_at", "started_at", "ended_at", "qiskit_version", "qpu_charge_time_seconds"} <= set(values)
     assert "ibm_alder" in await bench.provider.logs(first)
     assert await bench.provider.logs("nothing") == ""
-    assert (await bench.provider.metrics("nothing")).values == {}
+    unknown = await bench.provider.metrics("nothing")
+    assert (unknown.values, unknown.settled) == ({}, False)
     assert await bench.provider.queue_place("nothing") is None
     control.settings(queue_positions=False)
     assert await bench.provider.queue_place(second) is None
