@@ -58,6 +58,7 @@ class Catalogue:
 
         Raises:
             NotFound: There is none of that name.
+            Unavailable: There is one, and it cannot be read now.
         """
         await self._device(name)
         return await self._describe(name)
@@ -79,6 +80,16 @@ class Catalogue:
             f"The provider of account {account!r} has not told yet which backends it has. The gateway goes on asking; try again in "
             "a moment.",
             metadata={"account": account},
+            retry_after=_RETRY_SECONDS,
+        )
+
+    def _listed_only(self, name: str, refusal: NotFound) -> Unavailable:
+        """Return the error for a backend that is listed: that there is nothing to read of it passes, or it leaves the list."""
+        account = self._settings.account
+        return Unavailable(
+            f"The provider of account {account!r} lists backend {name!r}, and does not describe it now. The gateway asks again by "
+            "itself.",
+            metadata={**refusal.metadata, "account": account, "backend": name},
             retry_after=_RETRY_SECONDS,
         )
 
@@ -110,8 +121,8 @@ class Catalogue:
         try:
             configuration = await self._client.configuration(name)
             properties = None if configuration.simulator else await self._client.properties(name)
-        except NotFound:
-            raise NotFound.backend(name) from None
+        except NotFound as error:
+            raise self._listed_only(name, error) from None
         return backend_of(
             configuration,
             properties,

@@ -155,6 +155,7 @@ class IbmProvider:
 
         Raises:
             NotFound: There is none of that name.
+            Unavailable: There is one, and it cannot be read now.
         """
         return await self._catalogue.backend(name)
 

@@ -106,6 +106,24 @@ def test_a_gateway_that_starts_in_an_outage_takes_its_jobs_up_all_the_same(
         check_all_done(wire, control, [queued, doubtful], "outage over")
 
 
+def test_a_waiting_job_waits_on_while_the_provider_does_not_find_its_listed_backend(
+    new_lab_gateway: Callable[..., GatewayProcess], control: EmulatorControl
+) -> None:
+    gateway = new_lab_gateway(**scaled(SCALE)).start()
+    with connected(gateway) as wire:
+        control.fault("POST /jobs", "respond", status=429, times=None)
+        job = submit(wire)
+    gateway.kill()
+    control.clear_faults()
+    control.fault("GET /backends/{backend}/configuration", "respond", status=404, times=None)
+    gateway.start()  # it remembers no backend any more
+    with connected(gateway) as wire:
+        wait_for_kind(wire, [job.name], "PROVIDER_UNREACHABLE", "backend not found")
+        assert "lists backend" in wire.get(job.name).pending_reason.message
+        control.clear_faults()
+        check_all_done(wire, control, [job], "backend found")
+
+
 def test_trouble_with_one_job_does_not_hold_up_the_others(
     new_lab_gateway: Callable[..., GatewayProcess], control: EmulatorControl
 ) -> None:

@@ -13,6 +13,7 @@ from gateway.domain.errors import (
     InvalidArgument,
     NotFound,
     Reason,
+    Unavailable,
 )
 from gateway.domain.job import MeasLevel, RunOptions
 from gateway.domain.provider import Health
@@ -73,6 +74,31 @@ async def test_known_backends_outlast_an_outage(new_bench: Callable[..., Bench],
 async def test_a_backend_that_cannot_be_read_does_not_hide_the_others(bench: Bench, control: EmulatorControl) -> None:
     control.fault("GET /api/v1/backends/ibm_birch/configuration", "garble", body="{}", times=None)
     assert {backend.name for backend in await bench.provider.backends()} == {"ibm_alder", "ibm_cedar"}
+
+
+@pytest.mark.parametrize("part", ["configuration", "properties"])
+async def test_a_backend_that_is_listed_and_not_found_is_not_gone(
+    bench: Bench, control: EmulatorControl, part: str
+) -> None:
+    fault = control.fault(f"GET /backends/{{backend}}/{part}", "respond", status=404, times=None)
+    with pytest.raises(Unavailable, match="lists backend 'ibm_alder'") as caught:
+        await bench.backend()
+    assert caught.value.retry_after
+    control.clear_faults(fault)
+    assert (await bench.backend()).name == "ibm_alder"
+
+
+async def test_a_backend_that_leaves_the_list_is_gone_although_it_is_known(
+    new_bench: Callable[..., Bench], control: EmulatorControl
+) -> None:
+    bench = new_bench(status_seconds=0.0, description_seconds=0.0)
+    known = await bench.backend()
+    control.fault("GET /backends/{backend}/configuration", "respond", status=404, times=None)
+    assert await bench.backend() is known
+    control.fault("GET /backends", "garble", body='{"devices": []}', times=None)
+    with pytest.raises(NotFound) as caught:
+        await bench.backend()
+    assert caught.value.reason is Reason.BACKEND_NOT_FOUND
 
 
 async def test_the_calibration_is_that_of_the_time_asked_for(bench: Bench) -> None:
