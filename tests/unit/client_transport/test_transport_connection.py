@@ -7,6 +7,7 @@ import shutil
 import socket
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -41,13 +42,6 @@ def certificate(tmp_path: Path) -> tuple[Path, Path]:
     return chain, key
 
 
-def unused_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
-
-
 def test_every_call_carries_the_key_and_the_clients_name(fake: FakeGateway, connection: Connection) -> None:
     fake.on("GetJob", found)
     assert connection.call(connection.jobs.GetJob, GET).job.name == JOB
@@ -63,8 +57,9 @@ def test_without_a_key_no_authorization_is_sent(fake: FakeGateway) -> None:
 
 
 def test_a_call_that_is_not_answered_ends_at_the_deadline_of_the_settings(fake: FakeGateway) -> None:
-    fake.on("GetJob", lambda _request, context: hang(context))
+    fake.on("GetJob", [found, lambda _request, context: hang(context)])
     with Connection(ConnectionSettings(fake.target, timeout=0.2)) as connection:
+        connection.call(connection.jobs.GetJob, GET, timeout=20)  # it is connected
         with pytest.raises(GatewayCallError) as caught:
             connection.call(connection.jobs.GetJob, GET)
         assert caught.value.code == "DEADLINE_EXCEEDED"
@@ -129,13 +124,47 @@ def test_the_server_info_is_read_once(fake: FakeGateway, connection: Connection)
     assert len(fake.requests["GetServerInfo"]) == 1
 
 
-def test_where_nobody_listens_the_error_names_the_address() -> None:
-    target = f"127.0.0.1:{unused_port()}"
-    with Connection(ConnectionSettings(target, timeout=2)) as connection:
+@pytest.fixture(params=["nobody listens", "nobody answers"])
+def away(request: pytest.FixtureRequest) -> Iterator[str]:
+    """An address where no gateway can be reached."""
+    with socket.socket() as bound:
+        bound.bind(("127.0.0.1", 0))
+        if request.param == "nobody answers":
+            bound.listen()
+        yield f"127.0.0.1:{bound.getsockname()[1]}"
+
+
+def says_what_to_do(error: GatewayCallError, target: str) -> bool:
+    told = f"The gateway cannot be reached at {target}: "
+    advice = f"What to do: is the gateway running at {target}? Check QGATEWAY_TARGET"
+    return error.message.startswith(told) and advice in error.message and error.diagnostics().count(advice) == 1
+
+
+def test_a_gateway_that_cannot_be_reached_is_unavailable_even_if_the_deadline_comes_first(away: str) -> None:
+    with Connection(ConnectionSettings(away, timeout=0.4)) as connection:
         with pytest.raises(GatewayCallError) as caught:
             connection.server_info()
-        assert caught.value.code in ("UNAVAILABLE", "DEADLINE_EXCEEDED")
-        assert target in caught.value.diagnostics()
+        assert caught.value.code == "UNAVAILABLE"
+        assert says_what_to_do(caught.value, away)
+
+
+async def test_a_gateway_that_cannot_be_reached_is_unavailable_for_asyncio_too(away: str) -> None:
+    async with AioConnection(ConnectionSettings(away, timeout=0.4)) as connection:
+        with pytest.raises(GatewayCallError) as caught:
+            await connection.server_info()
+        assert caught.value.code == "UNAVAILABLE"
+        assert says_what_to_do(caught.value, away)
+
+
+async def test_a_reached_gateway_that_does_not_answer_in_time_is_not_called_unreachable_by_asyncio(
+    fake: FakeGateway,
+) -> None:
+    fake.on("GetJob", [found, lambda _request, context: hang(context)])
+    async with AioConnection(ConnectionSettings(fake.target, timeout=0.2)) as connection:
+        await connection.call(connection.jobs.GetJob, GET, timeout=20)
+        with pytest.raises(GatewayCallError) as caught:
+            await connection.call(connection.jobs.GetJob, GET)
+        assert caught.value.code == "DEADLINE_EXCEEDED"
 
 
 def test_a_closed_connection_says_so(fake: FakeGateway, settings: ConnectionSettings) -> None:

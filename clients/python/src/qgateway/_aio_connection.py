@@ -10,6 +10,7 @@ from typing import Any, Self, TypeVar, cast
 import grpc.aio
 
 from qgateway._channel import (
+    NOT_CONNECTED,
     call_metadata,
     certificate_mark,
     channel_credentials,
@@ -166,7 +167,9 @@ class AioConnection:
 
     def error(self, error: grpc.RpcError, job_id: str | None = None) -> GatewayCallError:
         """Return the `GatewayCallError` for an error that grpc raised."""
-        return GatewayCallError.from_rpc_error(cast("RpcFailure", error), job_id=job_id, target=self.settings.target)
+        return GatewayCallError.from_rpc_error(
+            cast("RpcFailure", error), job_id=job_id, target=self.settings.target, is_away=self._is_away
+        )
 
     async def server_info(self) -> server_service_pb2.ServerInfo:
         """Return what the server is and what its limits are. Read once per connection.
@@ -184,6 +187,11 @@ class AioConnection:
         self._closed = True
         if self._channels and self._channels[-1].usable():
             await self._channels.pop().channel.close()
+
+    def _is_away(self) -> bool:
+        """Return whether no connection can be made, as far as is known."""
+        opened = self._channels[-1] if self._channels else None
+        return opened is not None and opened.usable() and opened.channel.get_state() in NOT_CONNECTED
 
     def _opened(self) -> _Channel:
         if self._closed:

@@ -15,6 +15,9 @@ from qgateway._settings import ConnectionSettings, SettingsError
 MAX_RECEIVE_BYTES = 64 * 1024 * 1024
 """Largest message that is accepted. Larger data comes in chunks."""
 
+NOT_CONNECTED = frozenset({grpc.ChannelConnectivity.CONNECTING, grpc.ChannelConnectivity.TRANSIENT_FAILURE})
+"""States of a channel that tries to make a connection, and has none. An idle one has no reason to try."""
+
 _READING_A_PROGRAM = 90.0
 """Seconds more that a submit is given: the server reads and checks the program before it answers."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import queue
 import time
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Self, TypeVar, cast
@@ -11,6 +12,7 @@ import grpc
 import grpc.experimental
 
 from qgateway._channel import (
+    NOT_CONNECTED,
     call_metadata,
     certificate_mark,
     channel_credentials,
@@ -41,6 +43,8 @@ Response = TypeVar("Response")
 
 _LONGEST_CALL = 600.0
 """Seconds after which no call that matters is left on a connection that fell silent."""
+_LONGEST_LOOK = 1.0
+"""Seconds that the state of a connection is waited for."""
 
 
 class _Channel:
@@ -63,6 +67,18 @@ class _Channel:
         self.accounts = account_service_pb2_grpc.AccountServiceStub(self.channel)
         self.admin = admin_service_pb2_grpc.AdminServiceStub(self.channel)
         self.server = server_service_pb2_grpc.ServerServiceStub(self.channel)
+
+    def state(self) -> grpc.ChannelConnectivity | None:
+        """Return the state of the connection; None if it is not told at once. A thread tells it: for errors only."""
+        told: queue.SimpleQueue[grpc.ChannelConnectivity] = queue.SimpleQueue()
+        tell = told.put
+        self.channel.subscribe(tell)
+        try:
+            return told.get(timeout=_LONGEST_LOOK)
+        except queue.Empty:
+            return None
+        finally:
+            self.channel.unsubscribe(tell)
 
     def is_outdated(self, settings: ConnectionSettings) -> bool:
         """Return whether there is a newer client certificate than the one that the channel shows."""
@@ -199,7 +215,9 @@ class Connection:
 
     def error(self, error: grpc.RpcError, job_id: str | None = None) -> GatewayCallError:
         """Return the `GatewayCallError` for an error that grpc raised."""
-        return GatewayCallError.from_rpc_error(cast("RpcFailure", error), job_id=job_id, target=self.settings.target)
+        return GatewayCallError.from_rpc_error(
+            cast("RpcFailure", error), job_id=job_id, target=self.settings.target, is_away=self._is_away
+        )
 
     def server_info(self) -> server_service_pb2.ServerInfo:
         """Return what the server is and what its limits are. Read once per connection.
@@ -219,6 +237,11 @@ class Connection:
             opened.channel.close()
         for channel in tuple(self._silent):
             self._end_silent(channel)
+
+    def _is_away(self) -> bool:
+        """Return whether no connection can be made, as far as is known."""
+        opened = self._channels.get(os.getpid())
+        return opened is not None and opened.state() in NOT_CONNECTED
 
     def _opened(self) -> _Channel:
         if self._closed:

@@ -5,7 +5,7 @@ Imports neither grpc nor qiskit: an error is read by its methods.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol
 
@@ -78,17 +78,34 @@ class GatewayCallError(Exception):
         self._details = details
 
     @classmethod
-    def from_rpc_error(cls, error: RpcFailure, *, job_id: str | None = None, target: str = "") -> GatewayCallError:
+    def from_rpc_error(
+        cls,
+        error: RpcFailure,
+        *,
+        job_id: str | None = None,
+        target: str = "",
+        is_away: Callable[[], bool] = lambda: False,
+    ) -> GatewayCallError:
         """Make the error from the one that grpc raised.
+
+        A call that waited for a connection until its deadline fails in grpc like one that the gateway did not answer in time. Here
+        it is UNAVAILABLE, as when the connection is refused.
 
         Args:
             error: A `grpc.RpcError` that is also a call, as grpc raises them.
             job_id: Job that the call was about.
             target: Address of the gateway.
+            is_away: Tells whether no connection can be made.
         """
+        code, message = error.code().name, error.details() or ""
         trailers = error.trailing_metadata() or ()
         details = next((value for key, value in trailers if key == _DETAILS_KEY), b"")
-        return cls(error.details() or "", code=error.code().name, details=details, job_id=job_id, target=target)
+        if code == "DEADLINE_EXCEEDED" and not details and is_away():
+            code, message = "UNAVAILABLE", "no connection came about until the deadline of the call"
+        if code == "UNAVAILABLE" and not details:
+            said = f": {message.rstrip('.')}" if message else ""
+            message = f"The gateway cannot be reached at {target}{said}. {what_to_do('', code, target)}"
+        return cls(message, code=code, details=details, job_id=job_id, target=target)
 
     @property
     def details(self) -> ErrorDetails:
@@ -132,7 +149,8 @@ class GatewayCallError(Exception):
         ]
         if self.retry_after is not None:
             lines.append(f"  may be repeated after: {self.retry_after:g} s")
-        if advice := what_to_do(self.reason, self.code, self.target):
+        advice = what_to_do(self.reason, self.code, self.target)
+        if advice and advice not in self.message:
             lines.append(advice)
         return "\n".join(lines)
 
