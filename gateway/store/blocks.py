@@ -26,7 +26,7 @@ class Block:
     """Bytes that are gathered, to be written at once. It can be used again and again."""
 
     def __init__(self) -> None:
-        self._memory = memoryview(mmap.mmap(-1, BLOCK_BYTES))  # begins with a page
+        self._memory = memoryview(_huge_page())
         self._size = 0
 
     def fill(self, data: memoryview) -> memoryview:
@@ -50,6 +50,18 @@ class Block:
     def sectors(self) -> memoryview:
         """The bytes, and after them what else stands in their last sector."""
         return self._memory[: self._size + -self._size % _SECTOR_BYTES]
+
+
+def _huge_page() -> mmap.mmap:
+    """Return the memory of a block, which begins with a page: one huge page where the system has such, or many small ones.
+
+    To hand 512 small pages to the disk takes the processor three times as long, and the disk longer, too.
+    """
+    memory = mmap.mmap(-1, BLOCK_BYTES, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    if hasattr(mmap, "MADV_HUGEPAGE"):
+        with suppress(OSError):  # the kernel was built without them
+            memory.madvise(mmap.MADV_HUGEPAGE)
+    return memory
 
 
 class BlockFile:
