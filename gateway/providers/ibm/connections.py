@@ -2,7 +2,7 @@
 
 `requests` knows how to read the environment, and is asked once. Calls go straight to the connections of urllib3, on which it
 stands: what it does for each call, such as looking for cookies, passwords and redirects, has no place here, and would take longer
-than to send a job.
+than to send a job. For redirects of results, see `redirects`.
 """
 
 from __future__ import annotations

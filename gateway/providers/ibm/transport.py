@@ -5,6 +5,7 @@ from __future__ import annotations
 import ssl
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from http import HTTPStatus
 
@@ -16,6 +17,7 @@ from gateway.domain.errors import SubmissionInDoubt, Unavailable
 from gateway.domain.secret import Secret
 from gateway.providers.ibm.connections import NO_REPETITION, BriefRetry, Connections
 from gateway.providers.ibm.failures import Refusal
+from gateway.providers.ibm.redirects import followed, let_go
 from gateway.providers.ibm.settings import IbmSettings
 
 API_VERSION = "2026-04-15"
@@ -72,12 +74,7 @@ class Transport:
             "Accept": "application/json",
             "User-Agent": "qgateway",
         }
-        self._connections = Connections(
-            settings.url,
-            size=settings.threads,
-            connect_timeout=settings.connect_timeout,
-            use_environment=settings.use_environment,
-        )
+        self._connections = self._connect(settings.url, settings.threads)
         self._repetitions = BriefRetry(
             total=settings.retries,
             read=min(1, settings.retries),  # each may take as long as the silence that is allowed
@@ -92,6 +89,14 @@ class Transport:
     def close(self) -> None:
         """Close the connections that are not in use."""
         self._connections.close()
+
+    def _connect(self, address: str, size: int = 1) -> Connections:
+        return Connections(
+            address,
+            size=size,
+            connect_timeout=self._settings.connect_timeout,
+            use_environment=self._settings.use_environment,
+        )
 
     def call(self, call: Call, token: Secret, *, repeat: bool = True) -> Reply:
         """Make a call that is no new job.
@@ -111,7 +116,7 @@ class Transport:
             status, headers, body = self._exchange(call, token, repetitions, self._settings.read_timeout)
         except (HTTPError, OSError) as error:
             raise self._unreachable(error) from None
-        if not HTTPStatus.OK <= status < HTTPStatus.MULTIPLE_CHOICES:
+        if not _is_success(status):
             raise Refusal(status, headers, body).error(self._settings.account)
         return Reply(status, body)
 
@@ -136,7 +141,7 @@ class Transport:
             raise self.doubt(f"the connection failed ({_name(error)})") from None
         if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
             raise self.doubt(f"it answered with HTTP {status}")
-        if not HTTPStatus.OK <= status < HTTPStatus.MULTIPLE_CHOICES:
+        if not _is_success(status):
             raise Refusal(status, headers, body).submit_error(self._settings.account, backend)
         return Reply(status, body)
 
@@ -169,15 +174,54 @@ class Transport:
             repetitions=repetitions,
             silence=silence,
         )
-        try:
+        with ExitStack() as opened:
+            opened.callback(let_go, response)
+            if call.take is not None and response.get_redirect_location():
+                address = self._settings.url + call.path
+                response = opened.enter_context(self._elsewhere(response, address, headers, repetitions, silence))
             return response.status, response.headers, self._body(response, call)
-        finally:
-            response.close()  # a connection with an unread rest cannot be used again
-            response.release_conn()
+
+    @contextmanager
+    def _elsewhere(
+        self,
+        redirect: BaseHTTPResponse,
+        address: str,
+        headers: Mapping[str, str],
+        repetitions: Retry,
+        silence: float,
+    ) -> Iterator[BaseHTTPResponse]:
+        """Give the reply with a result that the provider keeps elsewhere, or the one that says that it is not there any more.
+
+        Raises:
+            Unavailable: It cannot be read there. That says nothing of the account, nor of its provider.
+        """
+        why = ""
+        try:
+            with followed(
+                redirect,
+                address,
+                headers=headers,
+                connect=self._connect,
+                repetitions=repetitions,
+                silence=silence,
+            ) as reply:
+                if _is_success(reply.status) or reply.status == HTTPStatus.NOT_FOUND:
+                    yield reply
+                else:
+                    why = f"HTTP {reply.status}"
+        except (HTTPError, OSError) as error:
+            why = _name(error)
+        if why:
+            account = self._settings.account
+            raise Unavailable(
+                f"The provider of account {account!r} keeps the result elsewhere, where it cannot be read now ({why}). The gateway "
+                "tries again by itself.",
+                metadata={"account": account, "http_status": str(redirect.status)},
+            )
 
     def _body(self, response: BaseHTTPResponse, call: Call) -> bytes:
         """Read a body, or let it be taken if it is a result."""
-        if call.take is None or not HTTPStatus.OK <= response.status < HTTPStatus.MULTIPLE_CHOICES:
+        if call.take is None or not _is_success(response.status):
             return b"".join(_pieces(response, self._settings.total_timeout))
         call.take(self._result(response))
         return b""
@@ -205,6 +249,10 @@ class Transport:
             f"The provider of account {account!r} cannot be reached ({_name(error)}). The gateway tries again by itself.",
             metadata={"account": account},
         )
+
+
+def _is_success(status: int) -> bool:
+    return HTTPStatus.OK <= status < HTTPStatus.MULTIPLE_CHOICES
 
 
 def _pieces(response: BaseHTTPResponse, seconds: float) -> Iterator[bytes]:

@@ -34,7 +34,7 @@ class FaultSpec(BaseModel):
 
     | action | meaning | fields |
     |---|---|---|
-    | `respond` | answer with an error | `status`, `retry_after`, `shape`, `code`, `message` |
+    | `respond` | answer with an error | `status`, `retry_after`, `location`, `shape`, `code`, `message` |
     | `drop` | close the connection without an answer | `reset`, `act_after_seconds` |
     | `hang` | answer nothing for a while, then close the connection | `seconds` |
     | `cut` | send a part of the reply, then close the connection | `bytes` or `body_bytes`, `reset`, `seconds` |
@@ -76,6 +76,9 @@ class FaultSpec(BaseModel):
 
     retry_after: str | None = None
     """Value of the header `Retry-After`: seconds, or an HTTP date."""
+
+    location: str | None = None
+    """Value of the header `Location`, for a redirect."""
 
     shape: Shape | None = None
     """Shape of the error body; by default the one of the current API, or IAM's own at IAM."""
@@ -283,7 +286,8 @@ def _noted(call: Call, answer: web.StreamResponse) -> web.StreamResponse:
 
 
 def _error(spec: FaultSpec, request: web.Request, trace: str) -> web.Response:
-    headers = {} if spec.retry_after is None else {"Retry-After": spec.retry_after}
+    fields = {"Retry-After": spec.retry_after, "Location": spec.location}
+    headers = {name: value for name, value in fields.items() if value is not None}
     shape = spec.shape or ("iam" if request.path == "/identity/token" else "errors")
     return ApiError(spec.status or 503, spec.code, spec.message, headers=headers).reply(trace, shape)
 
