@@ -53,6 +53,7 @@ FAILPOINTS: Mapping[str, str] = MappingProxyType(
         "result.read": "a result is on disk as the provider gave it out, and was not understood yet",
         "result.fetched": "a result was read and understood, and is not stored yet",
         "result.stored": "a result is stored, and the provider's copy was not released",
+        "run.ended": "a job has run on this machine, and nobody was told",
         "watch.tell": "a watcher is about to be told of a change that others may have heard of",
     }
 )

@@ -24,7 +24,8 @@ NewGateway = Callable[..., GatewayProcess]
 
 
 def test_killed_with_ten_jobs_queued_and_two_running_it_finishes_all_twelve(new_gateway: NewGateway) -> None:
-    gateway = new_gateway({"ACCOUNTS__LOCAL__PARALLEL_JOBS": "2", "ACCOUNTS__LOCAL__PROVIDER": "local"}).start()
+    gateway = new_gateway({"ACCOUNTS__LOCAL__PARALLEL_JOBS": "2", "ACCOUNTS__LOCAL__PROVIDER": "local"})
+    gateway.start(FAILPOINTS="run.ended=delay:3600")  # however slow the machine, the first two run until the kill
     with connected(gateway) as wire:
         running = [wire.submit(LONG, options=job_pb2.RunOptions(shots=10)).name for _ in range(2)]
         queued = [wire.submit(tags=[f"n{index}"]).name for index in range(10)]

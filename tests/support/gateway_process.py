@@ -108,9 +108,9 @@ class GatewayProcess:
         WATCH.plant_store_keys(self.database)
         return self
 
-    def stop(self) -> int:
-        """Ask the server to stop (SIGTERM), and return its exit code."""
-        return self._end(signal.SIGTERM)
+    def stop(self, within: float = 40.0) -> int:
+        """Ask the server to stop (SIGTERM), and return its exit code; kill it and fail if it does not end in time."""
+        return self._end(signal.SIGTERM, within)
 
     def kill(self) -> None:
         """Kill the server (SIGKILL): it can do nothing about it."""
@@ -127,7 +127,7 @@ class GatewayProcess:
         """Return what a client needs to know, as environment variables."""
         return {"QGATEWAY_TARGET": self.target, "QGATEWAY_API_KEY": self.api_key}
 
-    def _end(self, number: signal.Signals) -> int:
+    def _end(self, number: signal.Signals, within: float = 40.0) -> int:
         if self.is_running:
             WATCH.look_at_process(self)
         process, self._process = self._process, None
@@ -135,7 +135,7 @@ class GatewayProcess:
             return 0
         process.send_signal(number)
         try:
-            return process.wait(timeout=40)
+            return process.wait(within)
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()

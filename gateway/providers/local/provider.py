@@ -12,6 +12,7 @@ import structlog
 
 from gateway.domain.backend import Backend, BackendProperties, BackendStatus
 from gateway.domain.errors import FailedPrecondition, GatewayError, NotFound, Reason, ResourceExhausted, Unimplemented
+from gateway.domain.failpoints import async_failpoint
 from gateway.domain.job import JobFailure, JobStatus, RunOptions, SchedulingMode, utc_now
 from gateway.domain.payload import Payload
 from gateway.domain.provider import (
@@ -329,17 +330,19 @@ class LocalProvider:
     def _run_next(self) -> None:
         while self._queue and len(self._running) < self._settings.parallel_jobs:
             job = self._jobs[self._queue.take()]
-            job.run = asyncio.create_task(
-                self._simulators.run(
-                    job.submission, time_limit=self._settings.time_limit, memory_limit=self._settings.memory_limit
-                )
-            )
+            job.run = asyncio.create_task(self._run(job.submission))
             self._running.add(job.submission.marker)
             job.started_at = utc_now()
             self._sessions.started(job.submission.session, job.submission.marker)
             self._change(job, JobStatus.RUNNING, tell_after=_BRIEF_SECONDS)
             # A callback, because a task that is cancelled before its first step never runs a line of its own.
             job.run.add_done_callback(partial(self._ended, job))
+
+    async def _run(self, submission: ProviderSubmission) -> Payload:
+        limits = self._settings
+        result = await self._simulators.run(submission, time_limit=limits.time_limit, memory_limit=limits.memory_limit)
+        await async_failpoint("run.ended")
+        return result
 
     def _ended(self, job: _LocalJob, run: asyncio.Task[Payload]) -> None:
         self._running.discard(job.submission.marker)
