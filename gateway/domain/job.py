@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import secrets
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from datetime import UTC, datetime
 from enum import StrEnum
+from functools import lru_cache
 from operator import attrgetter
 from typing import Any
 
@@ -22,13 +24,24 @@ def utc_now() -> datetime:
     return datetime.now(UTC)
 
 
-_ID_LETTERS = b"abcdefghijklmnopqrstuvwxyz234567" * 8
+_LETTERS = b"0123456789abcdefghjkmnpqrstvwxyz"
+_LETTER_OF_BYTE = _LETTERS * 8
 """The letter for each byte: of its eight bits, three do not count."""
 
 
 def new_id() -> str:
-    """Return a new opaque id of a job or session: 26 characters, 130 random bits, lower-case letters and digits."""
-    return secrets.token_bytes(26).translate(_ID_LETTERS).decode()
+    """Return a new id of a job or session: a ULID in lower case, 26 characters, of the time in ms and 80 random bits.
+
+    What is made later stands later in the indexes of a database: new rows touch the same few pages, and not one each. See
+    https://github.com/ulid/spec.
+    """
+    return _time_letters(time.time_ns() // 1_000_000) + secrets.token_bytes(16).translate(_LETTER_OF_BYTE).decode()
+
+
+@lru_cache(maxsize=1)
+def _time_letters(millis: int) -> str:
+    """Return a time as ten letters, whose order is that of the times."""
+    return bytes(_LETTERS[millis >> shift & 31] for shift in range(45, -1, -5)).decode()
 
 
 class JobStatus(StrEnum):
