@@ -125,6 +125,7 @@ def _configure(connection: sqlite3.Connection, _: object) -> None:
         "journal_mode = WAL",
         "synchronous = FULL",  # a commit is on disk before anyone is told of it
         "foreign_keys = ON",
+        "wal_autocheckpoint = 8000",  # 32 MB: only if the writer's own checkpoints do not get on
         "temp_store = MEMORY",  # or each savepoint would copy the pages it touches to a file
     )
     for pragma in pragmas:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 import threading
-import time
 from collections.abc import Callable, Sequence
 from queue import SimpleQueue
 from typing import Any, Generic, TypeVar
@@ -50,6 +49,10 @@ class Lane(Generic[S]):
     To hand single calls to an executor costs five times as much under load, nearly all of it in waking the loop. The calls of one
     turn of the loop wake the thread together, for the same reason.
 
+    A batch has a price of its own, which few calls would share if they came one by one and the first began it. So after a batch of
+    several calls, the next waits until as many are there: callers who send the next call when they are answered are all back then.
+    A caller who calls alone never waits for others.
+
     Args:
         name: Name of the thread.
         work: Runs the calls of a batch, on the thread, leaves `value` or `error` in each, and returns the events that came of them.
@@ -57,9 +60,8 @@ class Lane(Generic[S]):
         publish: Called on the event loop with the events of a batch, before its callers go on.
         capacity: Number of calls that may wait or be worked on; further callers wait for a place, first come first served.
         batch: Largest number of calls in a batch.
-        gather: Seconds for which, after a batch of several calls, more may come before the next begins. A batch has a price of its
-            own, which few calls would share otherwise: they come one by one, and the first begins it. A caller who calls alone
-            never waits for others.
+        gather: Most seconds for which a batch waits for as many calls as there were before.
+        tidy: What is to be done now and then. Called on the thread after a batch, when its callers have been told.
     """
 
     def __init__(
@@ -71,9 +73,11 @@ class Lane(Generic[S]):
         capacity: int = 1024,
         batch: int = 128,
         gather: float = 0.0,
+        tidy: Callable[[], None] = lambda: None,
     ) -> None:
         self._work = work
         self._publish = publish
+        self._tidy = tidy
         self._batch = batch
         self._gather = gather
         self._loop = asyncio.get_running_loop()
@@ -81,6 +85,9 @@ class Lane(Generic[S]):
         self._queue: SimpleQueue[Request[S] | None] = SimpleQueue()
         self._new: list[Request[S]] = []
         """Calls that are handed to the thread at the end of this turn of the event loop."""
+        self._enough = 0
+        """Number of waiting calls for which the thread looks out; 0 if it does not."""
+        self._are_enough = threading.Event()
         self._closing = False
         self._stopped = self._loop.create_future()
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
@@ -113,6 +120,7 @@ class Lane(Generic[S]):
             self._closing = True
             self._hand_over()
             self._queue.put(None)
+            self._are_enough.set()
         await asyncio.shield(self._stopped)
         self._thread.join()
 
@@ -120,21 +128,33 @@ class Lane(Generic[S]):
         for request in self._new:
             self._queue.put(request)
         self._new.clear()
+        if self._enough and self._queue.qsize() >= self._enough:
+            self._are_enough.set()
 
     def _run(self) -> None:
-        last, size = False, 0
+        last, expected = False, 0
         while not last:
             requests = [self._queue.get()]
-            if size >= _SEVERAL and self._gather:
-                time.sleep(self._gather)
+            if self._gather and expected >= _SEVERAL and not self._closing:
+                self._wait_for(expected - 1)
             requests += [self._queue.get() for _ in range(min(self._queue.qsize(), self._batch - 1))]
             batch = [request for request in requests if request is not None]
-            last, size = len(batch) < len(requests), len(batch)
+            last = len(batch) < len(requests)
             if batch:
                 self._loop.call_soon_threadsafe(self._settle, batch, self._outcome(batch))
+                self._tidy()
+            expected = min(len(batch) + self._queue.qsize(), self._batch)
             # What was read belongs to its reader alone: it must not live here until the next call comes.
             del requests, batch
         self._loop.call_soon_threadsafe(self._stopped.set_result, None)
+
+    def _wait_for(self, calls: int) -> None:
+        """Wait until so many calls are there, for as long as calls may gather."""
+        self._are_enough.clear()
+        self._enough = calls
+        if self._queue.qsize() < calls:
+            self._are_enough.wait(self._gather)
+        self._enough = 0
 
     def _outcome(self, batch: Sequence[Request[S]]) -> Sequence[JobEvent]:
         try:

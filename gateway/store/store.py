@@ -34,8 +34,8 @@ T = TypeVar("T")
 
 _INLINE_BYTES = 16 * 1024
 """Size up to which a program is hashed and compressed on the event loop: below it, a change of thread takes longer."""
-_GATHER_SECONDS = 0.004
-"""For so long writes gather where many come. It is about what a commit takes, and makes commits fewer by half."""
+_GATHER_SECONDS = 0.006
+"""For so long at most writes gather where many come. It is about what a commit takes."""
 
 Listener = Callable[[Sequence[JobEvent]], None]
 """Is told of committed events, in the order of their revisions."""
@@ -88,7 +88,10 @@ class Store:
         """Results as they were read from providers, until they are stored."""
         self._closing = asyncio.Lock()
         self._listeners: list[Listener] = []
-        self._writer = Lane("store-writer", GroupCommit(files.writes), publish=self._publish, gather=_GATHER_SECONDS)
+        commit = GroupCommit(files.writes)
+        self._writer = Lane(
+            "store-writer", commit, publish=self._publish, gather=_GATHER_SECONDS, tidy=commit.checkpoint
+        )
         self._points = Lane("store-points", SharedSnapshot(files.points))
         # Pages are long work: sharing a snapshot saves little there, and waiting for one another costs much.
         self._pages = Lane("store-pages", SharedSnapshot(files.pages), capacity=256, batch=8)

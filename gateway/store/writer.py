@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Sequence
+from contextlib import suppress
 
 from gateway.domain.failpoints import failpoint
 from gateway.domain.job import JobEvent
 from gateway.store.lane import Request, as_gateway_error
 from gateway.store.writes import Mark, Writes
+
+_CHECKPOINT_ROWS = 1000
+"""After so many changed rows the log is copied into the database: about as often as SQLite itself does by default."""
 
 
 class GroupCommit:
@@ -25,6 +29,8 @@ class GroupCommit:
     def __init__(self, writes: Writes) -> None:
         self._writes = writes
         self._connection = writes.connection
+        self._checkpointed = 0
+        """Number of changed rows at the last checkpoint."""
 
     def __call__(self, batch: Sequence[Request[Writes]]) -> Sequence[JobEvent]:
         """Run and commit a batch. Returns the events of the writes that were kept, in the order of their revisions.
@@ -51,6 +57,19 @@ class GroupCommit:
         events = tuple(self._writes.events)
         self._writes.events.clear()
         return events
+
+    def checkpoint(self) -> None:
+        """Copy the log of what was committed into the database, if there is much of it.
+
+        To be called when nobody waits: SQLite would do it inside of a commit, which then takes several times as long.
+        """
+        changes = self._connection.total_changes
+        if changes - self._checkpointed < _CHECKPOINT_ROWS:
+            return
+        self._checkpointed = changes
+        # What was committed is safe in the log. A commit to a log that has become long tries again.
+        with suppress(sqlite3.Error):
+            self._connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
 
     def _attempt(self, batch: Sequence[Request[Writes]]) -> bool:
         """Run writes together. Returns False if that does not work out."""

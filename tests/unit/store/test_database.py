@@ -20,6 +20,7 @@ from gateway.domain.query import JobFilter
 from gateway.store import Store, StoreUnusable
 from gateway.store.migrations.upgrade import known_revisions
 from gateway.store.schema import SCHEMA_REVISION, metadata
+from tests.support.waiting import until
 
 from .make import PROGRAM, a_job, an_entry, done_with, rows, to_status
 
@@ -52,6 +53,17 @@ class TestOpen:
             return [connection.execute(f"PRAGMA {name}").fetchone()[0] for name in pragmas]
 
         assert await store._writer.run(lambda writes: settings(writes.connection)) == ["wal", 2, 1]
+
+    async def test_the_log_of_commits_comes_into_the_database_long_before_it_is_large(
+        self, store: Store, path: Path
+    ) -> None:
+        def size(name: str) -> int:
+            return path.with_name(name).stat().st_size
+
+        before = size(path.name)
+        await asyncio.gather(*(store.append_audit(an_entry()) for _ in range(1100)))
+        await until(lambda: size(path.name) > before)
+        assert size(f"{path.name}-wal") < 8_000_000
 
     async def test_everything_is_there_after_reopening_and_revisions_go_on(self, path: Path) -> None:
         store = await Store.open(path)

@@ -28,18 +28,72 @@ def nothing(_: None) -> None:
     """Do nothing."""
 
 
-async def test_behind_a_batch_of_many_calls_the_next_share_one_though_they_come_one_by_one() -> None:
-    work = HeldWork()
-    lane = Lane[None]("gathering", work, gather=2.0)
-    calls = [asyncio.create_task(lane.run(nothing))]
-    await until(lambda: work.sizes == [1])
-    calls += [asyncio.create_task(lane.run(nothing)) for _ in range(20)]
-    await until(lambda: lane._queue.qsize() == 20)
-    work.released.set()
-    await asyncio.gather(*calls)
-    first = asyncio.create_task(lane.run(nothing))
+async def grow(lane: Lane[None], calls: int) -> list[asyncio.Task[None]]:
+    """Make calls, and return when the thread has them or they wait for it."""
+    tasks = [asyncio.create_task(lane.run(nothing)) for _ in range(calls)]
     await asyncio.sleep(0)
-    await until(lambda: not lane._new and lane._queue.empty())  # the thread has taken it
-    await asyncio.gather(first, lane.run(nothing))
+    await until(lambda: not lane._new)
+    return tasks
+
+
+async def after_a_batch_of(calls: int, lane: Lane[None], work: HeldWork) -> None:
+    """Have a batch of so many calls done, and let work go on by itself from then on."""
+    first = await grow(lane, 1)
+    await until(lambda: work.sizes == [1])
+    rest = await grow(lane, calls - 1)
+    work.released.set()
+    await asyncio.gather(*first)
+    await asyncio.gather(*rest, *await grow(lane, 1))  # whoever was answered calls again
+    assert work.sizes == [1, calls]
+
+
+async def test_behind_a_batch_of_many_calls_the_next_begins_as_soon_as_as_many_are_there() -> None:
+    work = HeldWork()
+    lane = Lane[None]("gathering", work, gather=60.0)
+    await after_a_batch_of(20, lane, work)
+    calls = await grow(lane, 1)
+    await until(lane._queue.empty)  # the thread has taken it
+    for _ in range(19):
+        assert work.sizes == [1, 20]
+        calls += await grow(lane, 1)
+    await asyncio.gather(*calls)
+    assert work.sizes == [1, 20, 20]
+    await lane.close()
+
+
+async def test_if_fewer_come_they_need_not_wait_for_long() -> None:
+    work = HeldWork()
+    lane = Lane[None]("gathering", work, gather=0.5)
+    await after_a_batch_of(20, lane, work)
+    calls = await grow(lane, 1)
+    await until(lane._queue.empty)
+    calls += await grow(lane, 1)
+    await asyncio.gather(*calls)
     assert work.sizes == [1, 20, 2]
     await lane.close()
+
+
+async def test_behind_a_batch_of_few_calls_none_waits_for_others() -> None:
+    work = HeldWork()
+    lane = Lane[None]("gathering", work, gather=60.0)
+    work.released.set()
+    for _ in range(3):
+        await asyncio.gather(*await grow(lane, 1))
+    assert work.sizes == [1, 1, 1]
+    await lane.close()
+
+
+async def test_what_is_to_be_tidied_up_is_done_when_the_callers_have_been_told() -> None:
+    work, told = HeldWork(), threading.Event()
+    lane = Lane[None]("tidy", work, tidy=lambda: assert_soon(told))
+    work.released.set()
+    await lane.run(nothing)
+    told.set()
+    await lane.run(nothing)
+    assert work.sizes == [1, 1]
+    await lane.close()
+
+
+def assert_soon(event: threading.Event) -> None:
+    """Wait for an event, which comes."""
+    assert event.wait(30)
