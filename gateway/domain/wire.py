@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 _VARINT, _FIXED64, _LENGTH_DELIMITED, _FIXED32 = 0, 1, 2, 5
 _LONGEST_VARINT = 10
+_BYTES = tuple(bytes([value]) for value in range(0x80))
 
 
 class WireError(ValueError):
@@ -85,6 +86,8 @@ def _varint(message: memoryview, start: int) -> tuple[int, int]:
 
 
 def _written(value: int) -> bytes:
+    if value <= 0x7F:  # noqa: PLR2004
+        return _BYTES[value]
     written = bytearray()
     while value > 0x7F:  # noqa: PLR2004
         written.append(value & 0x7F | 0x80)

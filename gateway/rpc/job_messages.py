@@ -12,6 +12,7 @@ from datetime import datetime
 from functools import lru_cache
 from typing import Generic, TypeVar
 
+from google.protobuf.timestamp_pb2 import Timestamp
 from qgateway.v1 import job_pb2, job_service_pb2, program_pb2
 
 from gateway.domain.job import (
@@ -88,6 +89,8 @@ _REASON_KIND = job_pb2.PendingReason.KIND_FIELD_NUMBER
 _REASON_MESSAGE = job_pb2.PendingReason.MESSAGE_FIELD_NUMBER
 _REASON_RETRY_TIME = job_pb2.PendingReason.RETRY_TIME_FIELD_NUMBER
 _REASON_SINCE_TIME = job_pb2.PendingReason.SINCE_TIME_FIELD_NUMBER
+_TIME_SECONDS = Timestamp.SECONDS_FIELD_NUMBER
+_TIME_NANOS = Timestamp.NANOS_FIELD_NUMBER
 
 
 def job_response(value: Job, place: QueuePlace | None = None) -> bytes:
@@ -278,7 +281,7 @@ _options = _KnownOptions()
 def _variable_fields(value: Job, place: QueuePlace | None) -> bytes:
     written = [
         text_field(_JOB_DISPLAY_NAME, value.display_name),
-        *(text_field(_JOB_TAGS, tag) for tag in value.tags),
+        *[text_field(_JOB_TAGS, tag) for tag in value.tags],
         number_field(_JOB_STATUS, _STATUSES[value.status]),
         text_field(_JOB_PROVIDER_STATUS, value.provider_status),
         text_field(_JOB_PROVIDER_JOB_ID, value.provider_job_id),
@@ -349,6 +352,14 @@ def _time_field(number: int, at: datetime | None) -> bytes:
 
 @lru_cache(maxsize=1024)
 def _time_bytes(at: datetime) -> bytes:
-    """Return a time as a serialised message. A job often has the same one several times."""
-    message = timestamp(at)
-    return b"" if message is None else message.SerializeToString()
+    """Return a time as a serialised `google.protobuf.Timestamp`. A job often has the same one several times."""
+    seconds = int(at.timestamp())
+    if seconds <= 0:  # it needs other numbers
+        message = timestamp(at)
+        return b"" if message is None else message.SerializeToString()
+    return _seconds_field(seconds) + number_field(_TIME_NANOS, at.microsecond * 1000)
+
+
+@lru_cache(maxsize=128)
+def _seconds_field(seconds: int) -> bytes:
+    return number_field(_TIME_SECONDS, seconds)

@@ -7,6 +7,7 @@ import threading
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
+from functools import lru_cache
 
 import zstandard
 from pydantic import ConfigDict, TypeAdapter
@@ -114,13 +115,19 @@ def encode_blob(data: KeptPayload) -> Blob:
     """Hash bytes and compress them, unless that does not make them much smaller. A file stays where it is."""
     if isinstance(data, KeptFile):
         return Blob(data.sha256, data.size_bytes, Encoding.FILE, b"")
-    sha256 = hashlib.sha256(data).hexdigest()
     if len(data) < _LEAST_COMPRESSED:
-        return Blob(sha256, len(data), Encoding.RAW, data)
+        return _raw_blob(data)
+    sha256 = hashlib.sha256(data).hexdigest()
     compressed = _compressor().compress(data)
     if len(compressed) < len(data):
         return Blob(sha256, len(data), Encoding.ZSTD, compressed)
     return Blob(sha256, len(data), Encoding.RAW, data)
+
+
+@lru_cache(maxsize=256)
+def _raw_blob(data: bytes) -> Blob:
+    """Return a small blob: many callers submit one program again and again."""
+    return Blob(hashlib.sha256(data).hexdigest(), len(data), Encoding.RAW, data)
 
 
 def decode_blob(encoding: str, size: int, data: bytes) -> bytes:

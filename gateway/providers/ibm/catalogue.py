@@ -60,6 +60,13 @@ class Catalogue:
             NotFound: There is none of that name.
             Unavailable: There is one, and it cannot be read now.
         """
+        # Every submission asks, and nearly always for what is at hand.
+        if (
+            (described := self._backends.get(name))
+            and name in (self._devices.young or ())
+            and (known := described.young)
+        ):
+            return known
         await self._device(name)
         return await self._describe(name)
 

@@ -42,6 +42,11 @@ class Remembered(Generic[_Value]):
         self._reading: asyncio.Task[_Value] | None = None
         self._began = 0.0
 
+    @property
+    def young(self) -> _Value | None:
+        """The value if it is young, so that nobody need wait for it; else None."""
+        return self._held[1] if self._held is not None and _now() < self._held[0] else None
+
     async def get(self) -> _Value:
         """Return the value.
 
