@@ -49,11 +49,17 @@ REFUSALS = (InvalidArgument, FailedPrecondition, PermissionDenied, NotFound, Wor
 
 
 class _NotTaken(Exception):
-    """The provider does not take a job for now."""
+    """The provider does not take a job for now.
 
-    def __init__(self, why: GatewayError) -> None:
+    Args:
+        why: What it told.
+        of_backend: Whether that is about the job's backend alone.
+    """
+
+    def __init__(self, why: GatewayError, *, of_backend: bool = False) -> None:
         super().__init__(why.message)
         self.why = why
+        self.of_backend = of_backend
 
 
 class Dispatcher:
@@ -267,7 +273,9 @@ class Dispatcher:
                 await async_failpoint("send.again")
             await self._submit(job, program)
         except _NotTaken as refusal:
-            await self._wait(job, refusal.why)
+            await self._wait(job, refusal.why, of_backend=refusal.of_backend)
+            if refusal.of_backend:
+                self._backlog.rotate(-1)  # jobs for other backends need not wait for this one
             return False
         except REFUSALS as error:
             await self._refuse(job_id, error)
@@ -292,7 +300,7 @@ class Dispatcher:
             refused = Unavailable(error.message, reason=Reason.CREDENTIALS_REFUSED, metadata=error.metadata)
             raise _NotTaken(refused) from None
         except (ResourceExhausted, Unavailable) as error:
-            raise _NotTaken(error) from None
+            raise _NotTaken(error, of_backend="backend" in error.metadata) from None
 
     async def _submit(self, job: Job, program: PreparedProgram) -> Job:
         """Tell the provider of a job, once.
@@ -353,16 +361,18 @@ class Dispatcher:
         self._doubts.add(job_id, seconds)
         return job
 
-    async def _wait(self, job: Job, error: GatewayError) -> Job:
+    async def _wait(self, job: Job, error: GatewayError, *, of_backend: bool = False) -> Job:
         kind = transitions.trouble_kind(error)
         self._failures += 1
         pause = min(_RETRY_SECONDS * 2.0 ** min(self._failures - 1, 10), self._longest_retry)
         seconds = error.retry_after or (_RETRY_SECONDS if self._volatile else jittered(pause))
         self._pause(seconds)
         now = utc_now()
-        before = self._trouble
-        self._trouble = PendingReason(kind, error.message, now, now + timedelta(seconds=seconds))
-        waiting = await self._store.change_job(job.id, partial(transitions.waits, reason=self._trouble))
+        before, reason = self._trouble, PendingReason(kind, error.message, now, now + timedelta(seconds=seconds))
+        if of_backend:
+            return await self._store.change_job(job.id, partial(transitions.waits, reason=reason))
+        self._trouble = reason
+        waiting = await self._store.change_job(job.id, partial(transitions.waits, reason=reason))
         if before is None or before.kind is not kind:
             await self._tell_waiting(job.id)
         return waiting

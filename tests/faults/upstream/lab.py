@@ -32,10 +32,10 @@ _BROKEN = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED)
 _STATUS = job_pb2.JobStatus.Name
 
 
-def request_of(request_id: str = "", **fields: Any) -> job_service_pb2.SubmitJobRequest:
+def request_of(request_id: str = "", backend: str = "ibm_alder", **fields: Any) -> job_service_pb2.SubmitJobRequest:
     """Return a submission of the circuit."""
     options = job_pb2.RunOptions(shots=20, transpile=job_pb2.TRANSPILE_LEVEL_0)
-    return submission(CIRCUIT, "ibm_alder", request_id=request_id, options=options, **fields)
+    return submission(CIRCUIT, backend, request_id=request_id, options=options, **fields)
 
 
 def submit(wire: Wire, request_id: str = "", **fields: Any) -> job_pb2.Job:

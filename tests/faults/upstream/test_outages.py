@@ -106,22 +106,23 @@ def test_a_gateway_that_starts_in_an_outage_takes_its_jobs_up_all_the_same(
         check_all_done(wire, control, [queued, doubtful], "outage over")
 
 
-def test_a_waiting_job_waits_on_while_the_provider_does_not_find_its_listed_backend(
+def test_a_job_waits_while_the_provider_does_not_find_its_listed_backend_and_holds_up_no_other(
     new_lab_gateway: Callable[..., GatewayProcess], control: EmulatorControl
 ) -> None:
     gateway = new_lab_gateway(**scaled(SCALE)).start()
     with connected(gateway) as wire:
         control.fault("POST /jobs", "respond", status=429, times=None)
-        job = submit(wire)
+        job, other = submit(wire), submit(wire, backend="ibm_birch")
     gateway.kill()
     control.clear_faults()
-    control.fault("GET /backends/{backend}/configuration", "respond", status=404, times=None)
+    control.fault("GET /api/v1/backends/ibm_alder/configuration", "respond", status=404, times=None)
     gateway.start()  # it remembers no backend any more
     with connected(gateway) as wire:
         wait_for_kind(wire, [job.name], "PROVIDER_UNREACHABLE", "backend not found")
         assert "lists backend" in wire.get(job.name).pending_reason.message
+        assert finish(wire, other.name, "backend not found").status == job_pb2.JOB_STATUS_DONE
         control.clear_faults()
-        check_all_done(wire, control, [job], "backend found")
+        check_all_done(wire, control, [job, other], "backend found")
 
 
 def test_trouble_with_one_job_does_not_hold_up_the_others(
